@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The forms of single values in a spec: names, words, references, schedules.
+
+Each function takes a value as YAML gave it and returns what the models keep, or raises ``PydanticCustomError`` whose message is
+already in our words: what is wrong, what was expected.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from airflow_mlops.spec.cron import check_cron
+from airflow_mlops.spec.quantities import format_duration, parse_bytes, parse_cpu, parse_duration
+
+STEP_NAME = r"^[a-z][a-z0-9-]{0,62}$"
+VALUE_NAME = r"^[a-z][a-z0-9_]{0,62}$"
+ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
+SECRET_NAME = r"^[A-Z][A-Z0-9_]{0,62}$"
+PIPELINE_NAME = r"^[a-z][a-z0-9_.-]{0,199}$"
+CONNECTION_FIELDS = ("password", "login", "host", "port", "schema", "uri")
+PARAM_TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
+
+_REFERENCE = re.compile(r"(?:[a-z][a-z0-9-]{0,62}/)*[a-z][a-z0-9-]{0,62}\.[a-z][a-z0-9_]{0,62}\Z")
+_VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
+_CLASS_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\Z", re.ASCII)
+
+ParamType = Literal["string", "integer", "number", "boolean", "array", "object", "null"]
+
+
+def refuse(message: str) -> NoReturn:
+    """Raise ``PydanticCustomError`` with a message in our words."""
+    # Braces would be taken for placeholders of the message template.
+    raise PydanticCustomError("spec", "{message}", {"message": message})  # type: ignore[misc]
+
+
+def kind_of(value: Any) -> str:
+    """What YAML calls a value, for messages."""
+    names = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "a list", dict: "a mapping"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def cut(value: Any, limit: int = 60) -> str:
+    """A value as it may stand in a message: in quotes, on one line, not longer than a reader bears."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: limit + 1])
+    return f"'{text[:limit]}…'" if len(text) > limit else f"'{text}'"
+
+
+def word(value: Any) -> str:
+    """A string of a command line or an environment; numbers and booleans become their JSON text."""
+    if isinstance(value, str):
+        if "\0" in value:
+            refuse("holds a NUL character, which no program can be given")
+        return value
+    if isinstance(value, (bool, int, float)):
+        return json.dumps(value)
+    refuse(f"is {kind_of(value)}; expected a string, a number or a boolean")
+
+
+def command(value: Any) -> Any:
+    """A command line, which is a list: no shell is involved."""
+    if isinstance(value, str):
+        if not value.strip():
+            refuse("is an empty string; expected a list such as [python, train.py]")
+        shown = ", ".join(_flow(part) for part in value.split()[:8])
+        refuse(f"is a string; expected a list, since no shell is involved; did you mean [{shown}]?")
+    if isinstance(value, list) and value and value[0] == "":
+        refuse("starts with an empty string; expected a program")
+    return value
+
+
+def _flow(part: str) -> str:
+    return json.dumps(part, ensure_ascii=False) if re.search(r"[^\w./-]|^-$", part) else part
+
+
+def _quantity(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        try:
+            return parse(value)
+        except ValueError as error:
+            refuse(f"{cut(value)} is refused: {error}")
+
+    return check
+
+
+memory = _quantity(parse_bytes)
+cpu = _quantity(parse_cpu)
+duration = _quantity(parse_duration)
+
+
+def duration_text(value: timedelta) -> str:
+    """A duration as a spec writes it."""
+    return format_duration(value)
+
+
+def moment(value: Any) -> datetime:
+    """A date or a date and time, in UTC unless it says otherwise."""
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    try:
+        parsed = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        refuse(f"{cut(value)} is no date; expected ISO 8601 such as 2026-01-31 or 2026-01-31T06:00:00+02:00")
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def schedule(value: Any) -> str:
+    """A preset or a cron expression."""
+    if not isinstance(value, str):
+        refuse(f"is {kind_of(value)}; expected cron ('0 6 * * 1'), a preset ('@weekly') or {{assets: {{any: [...]}}}}")
+    if problem := check_cron(value):
+        refuse(f"{cut(value)} is no schedule: {problem}")
+    return value
+
+
+def reference(value: Any) -> str:
+    """``step.output``, or ``group/step.output``."""
+    if not isinstance(value, str):
+        refuse(f"is {kind_of(value)}; expected a reference such as 'split.train'")
+    if value.startswith("models:"):
+        refuse(f"{cut(value)}: references to registered models are not supported yet")
+    if not _REFERENCE.match(value):
+        refuse(f"{cut(value)} is no reference; expected 'step.output', or 'group/step.output' from outside the group")
+    return value
+
+
+def file_name(value: Any) -> str:
+    """The name of a file: no folders, no way out of one."""
+    if not isinstance(value, str):
+        refuse(f"is {kind_of(value)}; expected a file name such as 'model.skops'")
+    if not value or len(value.encode()) > 255 or value in (".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", value):  # noqa: PLR2004
+        refuse(f"{cut(value)} is no plain file name; expected one without folders, such as 'model.skops'")
+    return value
+
+
+def connection_field(value: Any) -> str:
+    """A field of an Airflow connection."""
+    if isinstance(value, str) and (value in CONNECTION_FIELDS or re.match(r"extra\.[A-Za-z0-9_.-]+\Z", value)):
+        return value
+    refuse(f"{cut(value)} is no field of a connection; expected one of {', '.join(CONNECTION_FIELDS)}, extra.<key>")
+
+
+def check_secret(variable: str | None, connection: str | None, field: str | None) -> None:
+    """A secret has exactly one source."""
+    if (variable is None) == (connection is None):
+        refuse("a secret has exactly one source; expected {variable: …} or {connection: …, field: …}")
+    if connection is not None and field is None:
+        refuse(f"a secret of a connection names a field; expected one of {', '.join(CONNECTION_FIELDS)}, extra.<key>")
+    if variable is not None and field is not None:
+        refuse("a variable has no fields; expected {variable: …} or {connection: …, field: …}")
+
+
+def volume_source(value: Any) -> str:
+    """An absolute host path or the name of a volume."""
+    if isinstance(value, str) and "\0" not in value and ".." not in value.split("/"):
+        if value.startswith("/") or _VOLUME_NAME.match(value):
+            return value
+    refuse(f"{cut(value)} is no volume; expected an absolute host path without '..', or the name of a volume")
+
+
+def volume_target(value: Any) -> str:
+    """An absolute path inside the container, outside the contract's own folder."""
+    parts = value.split("/") if isinstance(value, str) else []
+    if len(parts) < 2 or parts[0] or not any(parts) or ".." in parts or "." in parts or "\0" in value or ":" in value:  # noqa: PLR2004
+        refuse(f"{cut(value)} is no mount point; expected an absolute path inside the container such as /data")
+    if next(filter(None, parts)) == "mlops":
+        refuse(f"{cut(value)} lies in /mlops, which belongs to the contract with the step; expected another folder such as /data")
+    return str(value)
+
+
+def class_path(value: Any) -> str:
+    """The dotted path of a class."""
+    if not isinstance(value, str) or not _CLASS_PATH.match(value) or len(value) > 512:  # noqa: PLR2004
+        refuse(f"{cut(value)} is no class; expected a dotted path such as airflow.providers.standard.operators.bash.BashOperator")
+    return value
+
+
+def param_type(value: Any) -> Any:
+    """JSON types; ``list``, as outputs call it, is taken for ``array``."""
+    types = value if isinstance(value, list) else [value]
+    if not types:
+        refuse(f"is an empty list; expected one of {', '.join(PARAM_TYPES)}")
+    checked = ["array" if item == "list" else item for item in types]
+    for item in checked:
+        if not isinstance(item, str) or item not in PARAM_TYPES:
+            refuse(f"{cut(item)} is no type; expected one of {', '.join(PARAM_TYPES)}")
+    return checked if isinstance(value, list) else checked[0]
+
+
+ParamTypes = Annotated[ParamType | list[ParamType], BeforeValidator(param_type)]
