@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a step of a spec to an Airflow task."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.operators.program import Program, StepInput
+from airflow_mlops.operators.version_compat import retry_exponential_backoff
+from airflow_mlops.spec.graph import Pipeline, Step
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import DAG, BaseOperator, TaskGroup
+
+OPERATOR_MODULES = {"process": "airflow_mlops.operators.process", "docker": "airflow_mlops.operators.docker"}
+"""Where the operators of a runtime are. A module is imported by the first step that needs it: a DAG of processes loads no Docker client."""
+
+
+class TaskFactory:
+    """
+    Makes the tasks of one pipeline.
+
+    :param pipeline: the pipeline
+    :param dag: the DAG that the tasks go into
+    """
+
+    def __init__(self, pipeline: Pipeline, dag: DAG) -> None:
+        self._pipeline = pipeline
+        self._dag = dag
+        self._classes: dict[tuple[str, str], type[BaseOperator]] = {}
+        self._source = str(pipeline.source) if pipeline.source is not None else None
+
+    def make(self, step: Step, task_group: TaskGroup | None) -> BaseOperator:
+        """The task of a step."""
+        spec = step.spec
+        arguments = self._common(step)
+        arguments["dag"] = self._dag
+        if task_group is not None:
+            arguments["task_group"] = task_group
+        if spec.kind == "import":
+            return self._class("none", "ImportOperator")(
+                uri=spec.uri, type=spec.type, digest=spec.digest or "content", **arguments
+            )
+        if spec.kind == "operator":
+            call = spec.operator
+            assert call is not None  # noqa: S101 - the kind demands it
+            return self._class("none", "WrappedOperator")(
+                operator_class=call.class_, arguments=call.arguments, outputs=spec.outputs, **arguments
+            )
+        arguments.update(self._program_arguments(step))
+        if spec.runtime == "process":
+            return self._class("process", spec.kind)(venv=spec.process.venv, **arguments)
+        return self._class("docker", spec.kind)(**arguments, **spec.docker)
+
+    def _class(self, runtime: str, kind: str) -> Any:
+        found = self._classes.get((runtime, kind))
+        if found is None:
+            if runtime == "none":
+                found = getattr(import_module("airflow_mlops.operators.references"), kind)
+            else:
+                name = f"{runtime.capitalize()}{kind.capitalize()}Operator"
+                found = getattr(import_module(OPERATOR_MODULES[runtime]), name)
+            self._classes[runtime, kind] = found
+        return found
+
+    def _common(self, step: Step) -> dict[str, Any]:
+        """What every step has, whatever it runs."""
+        spec = step.spec
+        arguments: dict[str, Any] = {
+            "task_id": spec.name,
+            "retries": spec.retries,
+            "infra_retries": spec.infra_retries,
+            "retry_delay": spec.backoff.initial,
+            "max_retry_delay": spec.backoff.maximum,
+            "retry_exponential_backoff": retry_exponential_backoff(spec.backoff.factor),
+            "program": Program(
+                spec.image,
+                spec.command,
+                spec.args,
+                spec.env,
+                spec.params,
+                {
+                    name: StepInput(".".join(item.step), item.output, item.optional, item.stage)
+                    for name, item in step.inputs.items()
+                },
+            ),
+        }
+        if spec.description:
+            arguments["doc_md"] = spec.description
+        if self._pipeline.spec.owner:
+            arguments["owner"] = self._pipeline.spec.owner
+        if any(item.optional for item in step.inputs.values()):
+            arguments["trigger_rule"] = "none_failed"
+        return arguments
+
+    def _program_arguments(self, step: Step) -> dict[str, Any]:
+        spec = step.spec
+        return {
+            "outputs": spec.outputs,
+            "secrets": spec.secrets,
+            "source": self._source,
+            "step_resources": spec.resources,
+            "step_timeout": spec.timeout,
+            "checkpoint": spec.checkpoint,
+            "volumes": spec.volumes,
+        }

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``split.artifact("train")``: how a hand-written DAG wires one step's output to another step's input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from airflow.sdk.definitions.xcom_arg import PlainXComArg
+
+from airflow_mlops.operators.failures import BadStep
+
+
+@attrs.define
+class ArtifactXComArg(PlainXComArg):
+    """
+    One output of a step, made by :meth:`StepOperator.artifact`.
+
+    Airflow sees an ordinary reference to the step's XCom, so that it orders the tasks and finds the right map index.
+
+    :param output: name of the output
+    """
+
+    output: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.operator.task_id}.{self.output}"
+
+    def __repr__(self) -> str:
+        return f"{self.operator.task_id}.{self.output}"
+
+    def resolve(self, context: Mapping[str, Any]) -> Any:
+        """
+        Look the output's reference up.
+
+        :raises BadStep: if the producer is mapped: one input takes one artifact
+        """
+        reference = super().resolve(context)
+        if reference is not None and not isinstance(reference, Mapping):
+            raise BadStep(
+                f"'{self.operator.task_id}' ran as several mapped instances; an input takes one artifact: "
+                "map the consumer over the same list inside one task group, so that each instance reads its own"
+            )
+        return ResolvedArgument(dict(reference) if reference is not None else None, self.operator.task_id, self.output)
+
+
+class ResolvedArgument:
+    """A reference that was looked up: the producer's XCom and the output that is meant."""
+
+    def __init__(self, reference: dict[str, Any] | None, task_id: str, output: str) -> None:
+        self.reference = reference
+        self.task_id = task_id
+        self.output = output
+
+    def __str__(self) -> str:
+        return f"{self.task_id}.{self.output}"

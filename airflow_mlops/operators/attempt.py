@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An attempt: one program started for one try of a step, with its folder in the store and its scratch space on the worker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from airflow_mlops.artifacts import Store
+from airflow_mlops.operators.identity import TaskIdentity
+from airflow_mlops.operators.program import Invocation
+from airflow_mlops.operators.resolve import ResolvedInputs
+from airflow_mlops.operators.settings import Settings
+
+
+@dataclass(slots=True)
+class Attempt:
+    """
+    What a runtime needs to run a program.
+
+    :param inputs: the resolved inputs
+    :param workspace: scratch folder of the attempt on the worker; gone when the attempt is over
+    :param outputs: folder that the program's outputs go to
+    :param staged: where each artifact input lies on the worker: the path within the contract's ``inputs`` folder, and the file or folder
+    :param secret_files: values of the secrets that are given as files
+    """
+
+    id: str
+    identity: TaskIdentity
+    store: Store
+    settings: Settings
+    workspace: Path
+    outputs: Path
+    staged: dict[str, Path] = field(default_factory=dict)
+    secret_files: dict[str, str] = field(default_factory=dict)
+    checkpoint: Path | None = None
+    source_digest: str | None = None
+    inputs: ResolvedInputs | None = None
+    invocation: Invocation | None = None
+
+    @classmethod
+    def plan(cls, identity: TaskIdentity, store: Store, settings: Settings, attempt_id: str) -> Attempt:
+        """Decide an attempt's paths; :meth:`make` makes the folders."""
+        parent = settings.work_dir or Path(tempfile.gettempdir())
+        workspace = parent / f"mlops-{attempt_id}"
+        in_store = store.local_path(identity.place.attempt_key(attempt_id))
+        return cls(
+            id=attempt_id,
+            identity=identity,
+            store=store,
+            settings=settings,
+            workspace=workspace,
+            outputs=(in_store or workspace) / "outputs",
+        )
+
+    def make(self) -> None:
+        """Make the folders. Where the store is a folder, the program writes its outputs straight into it."""
+        self.workspace.parent.mkdir(parents=True, exist_ok=True)
+        self.workspace.mkdir(mode=0o700)
+        for folder in (self.outputs, self.inputs_folder, self.tmp, self.source):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def key(self) -> str:
+        """The attempt's folder in the store."""
+        return self.identity.place.attempt_key(self.id)
+
+    @property
+    def step_json(self) -> Path:
+        """The worker's copy of the seal, for the program to read."""
+        return self.workspace / "step.json"
+
+    @property
+    def source(self) -> Path:
+        return self.workspace / "source"
+
+    @property
+    def has_source(self) -> bool:
+        return self.source_digest is not None
+
+    @property
+    def inputs_folder(self) -> Path:
+        return self.workspace / "inputs"
+
+    @property
+    def tmp(self) -> Path:
+        return self.workspace / "tmp"
+
+    def close(self) -> None:
+        """Remove the scratch folder."""
+        if self.workspace.exists():
+            shutil.rmtree(self.workspace, onerror=_make_writable_and_retry)
+
+    def discard(self) -> None:
+        """Remove what an attempt without a commit left in the store."""
+        self.store.delete_tree(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """
+    How a program ended, as the runtime's own record tells it.
+
+    :param exit_code: the program's exit code; negative for a signal that ended a process
+    :param out_of_memory: whether the memory limit killed it
+    :param facts: what the manifest keeps of it, such as the image's id
+    :param peak_memory: bytes, where the runtime knows
+    """
+
+    exit_code: int
+    out_of_memory: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    peak_memory: int | None = None
+
+
+def _make_writable_and_retry(function: Any, path: str, _error: Any) -> None:
+    """A program may leave folders that nobody may write to; they are its owner's to remove."""
+    parent = os.path.dirname(path)
+    for folder in (parent, path):
+        if os.path.isdir(folder) and not os.path.islink(folder):
+            os.chmod(folder, 0o700)  # noqa: S103 - private scratch space
+    try:
+        function(path)
+    except OSError:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)

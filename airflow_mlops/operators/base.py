@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The life of a step, whatever its runtime: resolve, run, commit, publish.
+
+A runtime (:mod:`~airflow_mlops.operators.process`, :mod:`~airflow_mlops.operators.docker`) subclasses :class:`StepOperator` and says how a
+program is started, awaited and stopped; everything around that is here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_mlops.operators import settings as deployment
+from airflow_mlops.operators.artifact_arg import ArtifactXComArg
+from airflow_mlops.operators.contract import Layout
+from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.program import Program
+from airflow_mlops.spec.models import Output, Resources, Secret, SpecModel, Volume
+
+if TYPE_CHECKING:
+    from airflow_mlops.operators.attempt import Attempt, Ended
+
+Model = TypeVar("Model", bound=SpecModel)
+
+
+class StepOperator(BaseOperator):
+    """
+    Run a program as a step of a pipeline and hand on what it wrote.
+
+    :param image: image of the container; the process runtime ignores it (templated)
+    :param command: the program and its first arguments, as a list; no shell is involved (templated)
+    :param args: further arguments (templated)
+    :param env: environment variables (templated)
+    :param parameters: values that the program gets as ``MLOPS_PARAM_<NAME>`` (templated)
+    :param inputs: what the step reads, by name: ``{"train": split.artifact("train")}``, or the long form
+        ``{"train": {"from": split.artifact("train"), "stage": "none", "optional": True}}``
+    :param outputs: what the step makes, by name: a type (``"dataset"``, ``"integer"``), or the long form
+        ``{"type": "dataset", "file": "train.csv"}``
+    :param secrets: by name, a reference to a connection or variable: ``{"TOKEN": {"variable": "hub_token"}}``
+    :param source: folder with the step's code; it is copied, and becomes the program's working directory
+    :param cpu: number of CPUs
+    :param memory: bytes, or a quantity such as ``"2Gi"``
+    :param gpu: number of GPUs
+    :param shm: size of shared memory, bytes or a quantity
+    :param step_timeout: how long the program may run, counted from its start
+    :param checkpoint: keep ``/mlops/checkpoint`` over the attempts of one run of the step
+    :param volumes: further folders: ``[{"source": "/data", "target": "/data", "read_only": True}]``
+    :param retries: how often a failure of the program itself is retried
+    :param infra_retries: how often a failure around it (daemon, store, worker) is retried; default ``[mlops] infra_retries``
+    :param step_resources: the same as a model, in place of ``cpu``, ``memory``, ``gpu`` and ``shm``
+    :param program: what a spec says the step runs; excludes ``command``, ``args``, ``env``, ``parameters`` and ``inputs``
+    """
+
+    kind: ClassVar[str] = "container"
+    runtime: ClassVar[str]
+
+    step_retries: int
+    infra_retries: int
+    outputs: dict[str, Output]
+    secrets: dict[str, Secret]
+    source: str | Path | None
+    step_resources: Resources
+    step_timeout: timedelta | None
+    checkpoint: bool
+    volumes: list[Volume]
+    program: Program | None
+    image: str | None
+    command: Sequence[str] | None
+    args: Sequence[str] | None
+    env: Mapping[str, str] | None
+    parameters: Mapping[str, Any] | None
+    inputs: Mapping[str, Any] | None
+    _attempt: Attempt | None
+    _killed: bool
+
+    template_fields: Sequence[str] = ("inputs", "image", "command", "args", "env", "parameters")
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "inputs": "json",
+        "command": "json",
+        "args": "json",
+        "env": "json",
+        "parameters": "json",
+    }
+    template_ext: Sequence[str] = ()
+    ui_color = "#e8f1f8"
+    overwrite_rtif_after_execution = True
+
+    def __init__(
+        self,
+        *,
+        image: str | None = None,
+        command: Sequence[str] | None = None,
+        args: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        secrets: Mapping[str, Any] | None = None,
+        source: str | Path | None = None,
+        cpu: float | str | None = None,
+        memory: int | str | None = None,
+        gpu: int = 0,
+        shm: int | str | None = None,
+        step_timeout: timedelta | None = None,
+        checkpoint: bool = False,
+        volumes: Sequence[Any] | None = None,
+        retries: int = 0,
+        infra_retries: int | None = None,
+        program: Program | None = None,
+        step_resources: Resources | None = None,
+        **kwargs: Any,
+    ) -> None:
+        infra_retries = deployment.default_infra_retries() if infra_retries is None else infra_retries
+        # Set together: Airflow's operators check each attribute that is assigned, which a DAG of a thousand steps would notice.
+        self.__dict__.update(
+            step_retries=retries,
+            infra_retries=infra_retries,
+            outputs=_read(Output, outputs),
+            secrets=_read(Secret, secrets),
+            source=source,
+            step_resources=step_resources
+            or Resources.model_validate({"cpu": cpu, "memory": memory, "gpu": gpu, "shm": shm}),
+            step_timeout=step_timeout,
+            checkpoint=checkpoint,
+            volumes=[volume if isinstance(volume, Volume) else Volume.model_validate(volume) for volume in volumes or ()],
+            program=program,
+            _attempt=None,
+            _killed=False,
+        )
+        super().__init__(
+            retries=retries + infra_retries + deployment.adoption_headroom(), **self._runtime_keywords(image, kwargs)
+        )
+        if program is not None:
+            inputs = {name: str(wire) for name, wire in program.inputs.items()}
+        self.__dict__.update(image=image, command=command, args=args, env=env, parameters=parameters, inputs=inputs)
+
+    def _runtime_keywords(self, image: str | None, keywords: dict[str, Any]) -> dict[str, Any]:
+        """The keywords of the next class, after a runtime took its own; a method, since another ``__init__`` would cost every step."""
+        return keywords
+
+    # What a hand-written DAG uses
+
+    def artifact(self, name: str) -> ArtifactXComArg:
+        """
+        An output of this step, to be given to another step's ``inputs``.
+
+        :raises BadStep: if the step has no such output
+        """
+        if name not in self.outputs:
+            made = ", ".join(self.outputs) or "none"
+            raise BadStep(f"step '{self.task_id}' has no output '{name}'; its outputs: {made}")
+        return ArtifactXComArg(operator=self, output=name)
+
+    # What a runtime says
+
+    def layout(self, attempt: Attempt) -> Layout:
+        """The paths of the contract, as the program sees them."""
+        raise NotImplementedError
+
+    def run_program(self, attempt: Attempt) -> Ended:
+        """
+        Start the attempt's program, follow it, and say how it ended.
+
+        :raises StepFailure: if it could not be started, or did not end by itself
+        """
+        raise NotImplementedError
+
+    def stop_program(self, attempt: Attempt) -> None:
+        """Stop the attempt's program, if it runs. May be called twice, and from a signal handler."""
+        raise NotImplementedError
+
+    # What Airflow calls
+
+    def render_template(
+        self, content: Any, context: Any, jinja_env: Any = None, seen_oids: set[int] | None = None
+    ) -> Any:
+        """Render an author's templates: Airflow's whole context, and our names beside it. Mapped tasks come through here, too."""
+        if self.program is None:
+            context = self._with_our_names(context)
+        return super().render_template(content, context, jinja_env, seen_oids)
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """
+        Live the life of a step.
+
+        :return: the reference to what was committed, for XCom
+        :raises StepFailure: one subclass a failure class
+        :raises AirflowFailException: if no further try is worth it
+        """
+        from airflow_mlops.operators.life import live
+
+        return live(self, context)
+
+    def on_kill(self) -> None:
+        """Stop the program: the task was marked, cleared, timed out, or its worker shuts down."""
+        self._killed = True
+        if self._attempt is not None:
+            self.stop_program(self._attempt)
+
+    def _with_our_names(self, context: Any) -> Any:
+        names = context.get("mlops_names")
+        if names is None:
+            from airflow_mlops.operators.life import names_for_author
+
+            context["mlops_names"] = names = names_for_author(self, context)
+        return {**context, **names}
+
+
+def _read(model: type[Model], values: Mapping[str, Any] | None) -> dict[str, Model]:
+    """Take the short or long form of each value, or the model that a spec's reader made of it."""
+    if not values:
+        return {}
+    return {name: value if isinstance(value, model) else model.model_validate(value) for name, value in values.items()}

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which failure is worth another try: every failure class has a budget of its own.
+
+Airflow's ``retries`` is only a ceiling. Each failed try leaves a record beside the generation's claims; when a class has used its budget
+up, or no retry can cure it, the task is failed for good.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_mlops.artifacts import ArtifactError
+from airflow_mlops.operators.failures import StepFailure
+
+if TYPE_CHECKING:
+    from airflow_mlops.operators.attempt import Attempt
+    from airflow_mlops.operators.base import StepOperator
+
+_RECORD_LIMIT = 64 * 1024
+
+
+def settle(
+    failure: StepFailure, operator: StepOperator, attempt: Attempt | None, cause: BaseException | None = None
+) -> NoReturn:
+    """
+    Raise a failure in the form that makes Airflow do what the budgets say.
+
+    :param attempt: where the failure is recorded; without one, as when the store cannot be reached, tries are counted by Airflow alone
+    :raises StepFailure: if another try is worth it
+    :raises AirflowFailException: if not
+    """
+    headline = f"{failure.failure_class}: {failure}"
+    if failure.budget is None:
+        raise AirflowFailException(f"{headline} (not retried: a retry could not cure it)") from (cause or failure)
+    allowance = operator.step_retries if failure.budget == "retries" else operator.infra_retries
+    used = _record_and_count(failure, attempt) if attempt is not None else 1
+    if used > allowance:
+        raise AirflowFailException(f"{headline} (no retry left: {failure.budget} is {allowance})") from (cause or failure)
+    raise type(failure)(f"{headline} (retry {used} of {allowance})") from cause
+
+
+def _record_and_count(failure: StepFailure, attempt: Attempt) -> int:
+    """Failures of the same budget in this generation, this one included."""
+    store, folder = attempt.store, attempt.identity.place.generation_key
+    own = f"{folder}/failure-{attempt.identity.try_number}.json"
+    record = {"version": 1, "class": failure.failure_class, "budget": failure.budget, "message": str(failure)[:2000]}
+    try:
+        store.put_if_absent(own, json.dumps(record, sort_keys=True).encode())
+        records = [json.loads(store.read(key, _RECORD_LIMIT)) for key in store.list(folder) if _is_record(key)]
+    except (ArtifactError, OSError, ValueError):
+        return attempt.identity.try_number - attempt.identity.generation + 1
+    return sum(1 for other in records if other.get("budget") == failure.budget)
+
+
+def _is_record(key: str) -> bool:
+    return key.rsplit("/", 1)[-1].startswith("failure-")

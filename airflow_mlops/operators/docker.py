@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The Docker runtime: a step's program as one container.
+
+Built on the Docker provider's operator: its connection, TLS, login, pull and network settings are used as they are. What is replaced is how
+the container is made (real limits, labels, the contract's mounts), how its end is told (by inspection, not by its output) and how results
+come back (files, never the log).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.docker.operators.docker import DockerOperator
+
+from airflow_mlops.operators.base import StepOperator
+from airflow_mlops.operators.contract import Layout
+from airflow_mlops.operators.failures import BadStep, CannotStart, InfrastructureFailure, StepTimeout
+from airflow_mlops.operators.kinds import operators_by_kind
+from airflow_mlops.operators.logs import LineLog
+
+if TYPE_CHECKING:
+    from docker.errors import APIError
+
+    from airflow_mlops.operators.attempt import Attempt, Ended
+    from airflow_mlops.operators.docker_transfer import Transfer
+
+GRACE = 10
+"""Seconds that the daemon gives a program between SIGTERM and SIGKILL."""
+
+WAIT_SLICE = 30.0
+"""Seconds after which a wait for the container's end is renewed, so that a daemon that went away is noticed."""
+
+
+class DockerStepOperator(StepOperator, DockerOperator):
+    """
+    Run a step's program in a Docker container.
+
+    Besides the parameters of :class:`~airflow_mlops.operators.base.StepOperator`, the keywords of the Docker provider's operator are
+    passed on, but for those that a step decides itself (``airflow_mlops.spec.passthrough`` lists them and says what to use instead).
+
+    :param user: user the program runs as; default the worker's ``uid:gid``, so that it can write where the worker can
+    """
+
+    runtime: ClassVar[str] = "docker"
+    # The provider's operator has template fields of its own that a step decides itself, and loads files named in them.
+    template_fields: Sequence[str] = StepOperator.template_fields
+    template_fields_renderers: ClassVar[dict[str, str]] = StepOperator.template_fields_renderers
+    template_ext: Sequence[str] = ()
+
+    _transfer: Transfer | None = None
+
+    def _runtime_keywords(self, image: str | None, keywords: dict[str, Any]) -> dict[str, Any]:
+        keywords["image"] = image
+        keywords["mount_tmp_dir"] = False
+        if keywords.get("user") is None:
+            keywords["user"] = f"{os.getuid()}:{os.getgid()}"
+        return keywords
+
+    def layout(self, attempt: Attempt) -> Layout:
+        """The contract's paths in a container."""
+        return Layout()
+
+    def run_program(self, attempt: Attempt) -> Ended:
+        """
+        Create the container, start it, log what it prints, and wait for its end.
+
+        :raises CannotStart: if the image or the command does not exist
+        :raises StepTimeout: if it ran too long; it is stopped
+        :raises InfrastructureFailure: if the daemon fails
+        """
+        from airflow_mlops.operators.docker_container import remove_leftovers
+
+        self._need_image(attempt)
+        with _daemon_errors(self.task_id):
+            remove_leftovers(self.cli, attempt.identity, self.log)
+            container = self._create(attempt)
+            try:
+                self._start(container, attempt)
+                ended = self._await_end(container, attempt)
+                self._collect(container, attempt)
+            finally:
+                self._remove(container)
+        return ended
+
+    def stop_program(self, attempt: Attempt) -> None:
+        """Have the daemon stop the container: the grace is its own, so it holds although Airflow kills this process sooner."""
+        if self.container is not None:
+            with contextlib.suppress(Exception):  # a container that is gone already is what was wanted
+                self.cli.stop(self.container["Id"], timeout=GRACE)
+
+    def _need_image(self, attempt: Attempt) -> None:
+        """Pull the image unless the daemon has it."""
+        from docker.errors import APIError, ImageNotFound
+
+        self.image = attempt.invocation.image if attempt.invocation else self.image
+        if not self.image:
+            raise BadStep(f"step '{self.task_id}' has no image; the docker runtime needs one")
+        with _daemon_errors(self.task_id):
+            if not self.force_pull:
+                with contextlib.suppress(ImageNotFound):
+                    self._image_id = self.cli.inspect_image(self.image)["Id"]
+                    return
+            self.log.info("Pulling image %s", self.image)
+            try:
+                self.cli.pull(self.image)
+                self._image_id = self.cli.inspect_image(self.image)["Id"]
+            except APIError as error:
+                if error.status_code is not None and error.status_code >= 500 and not _says_no_such_image(error):
+                    raise
+                raise CannotStart(
+                    f"step '{self.task_id}': image '{self.image}' is not on the Docker host and cannot be pulled: {error.explanation}"
+                ) from error
+
+    def _create(self, attempt: Attempt) -> str:
+        """Create the container, with bind mounts where the daemon sees the worker's files, else with a volume."""
+        from docker.errors import APIError
+
+        from airflow_mlops.operators.docker_transfer import BindTransfer, VolumeTransfer
+
+        choice = attempt.settings.docker_transfer
+        owner = _numeric_owner(self.user)
+        if choice != "volume":
+            try:
+                return self._create_with(BindTransfer(attempt, owner), attempt)
+            except APIError as error:
+                if choice == "bind" or "bind source path does not exist" not in str(error):
+                    raise
+                self._drop_transfer()
+                self.log.info("The Docker daemon does not see this worker's files; inputs and outputs go through a volume")
+        return self._create_with(VolumeTransfer(attempt, owner), attempt)
+
+    def _create_with(self, transfer: Transfer, attempt: Attempt) -> str:
+        from airflow_mlops.operators.docker_container import create
+
+        self._transfer = transfer
+        mounts = transfer.prepare(self.cli)
+        self.container = create(self, attempt, mounts)
+        transfer.before_start(self.cli, self.container["Id"])
+        return str(self.container["Id"])
+
+    def _start(self, container: str, attempt: Attempt) -> None:
+        from docker.errors import APIError
+
+        stream = self.cli.attach(container, stdout=True, stderr=True, stream=True)
+        self._follower = threading.Thread(target=self._follow, args=(stream,), name="container-log", daemon=True)
+        self._follower.start()
+        self._started = time.monotonic()
+        try:
+            self.cli.start(container)
+        except APIError as error:
+            if _says_cannot_run(error):
+                argv = attempt.invocation.argv if attempt.invocation else []
+                raise CannotStart(
+                    f"step '{self.task_id}': image '{self.image}' cannot run {argv[:1] or 'its own command'}: {error.explanation}"
+                ) from error
+            raise
+
+    def _follow(self, stream: Iterator[bytes]) -> None:
+        """Log what the container prints. Best effort: the verdict does not hang on it."""
+        lines = LineLog(lambda line: self.log.info("%s", line))
+        try:
+            for chunk in stream:
+                lines.write(chunk)
+        except Exception as error:  # whatever breaks the stream, the container is judged by its state
+            self.log.warning("The container's output cannot be followed any more: %s", error)
+        finally:
+            lines.close()
+
+    def _await_end(self, container: str, attempt: Attempt) -> Ended:
+        from airflow_mlops.operators.attempt import Ended
+        from airflow_mlops.operators.docker_container import wait_for_exit
+
+        timeout = attempt.invocation.timeout.total_seconds() if attempt.invocation and attempt.invocation.timeout else None
+        deadline = self._started + timeout if timeout is not None else None
+        state = wait_for_exit(self.cli, container, deadline, WAIT_SLICE)
+        if state is None:
+            self.cli.stop(container, timeout=GRACE)
+            self._follower.join(5)
+            raise StepTimeout(
+                f"step '{self.task_id}' ran longer than its timeout of {timeout:g} s and was stopped; give it more time with timeout"
+            )
+        self._follower.join(5)
+        return Ended(
+            exit_code=int(state["ExitCode"]),
+            out_of_memory=bool(state.get("OOMKilled")),
+            facts={"image": self.image, "image_id": self._image_id, "container": container},
+        )
+
+    def _collect(self, container: str, attempt: Attempt) -> None:
+        if self._transfer is not None:
+            self._transfer.after_end(self.cli, container)
+
+    def _remove(self, container: str) -> None:
+        with contextlib.suppress(Exception):  # what cannot be removed now is removed before the next try, or by clean
+            self.cli.remove_container(container, force=True, v=True)
+        self._drop_transfer()
+
+    def _drop_transfer(self) -> None:
+        if self._transfer is not None:
+            with contextlib.suppress(Exception):  # as above
+                self._transfer.close(self.cli)
+            self._transfer = None
+
+
+def _numeric_owner(user: Any) -> tuple[int, int] | None:
+    """The uid and gid of a user given by number; a name means something inside the image alone."""
+    uid, _, gid = str(user).partition(":")
+    return (int(uid), int(gid or uid)) if uid.isdigit() and (gid or uid).isdigit() else None
+
+
+def _says_no_such_image(error: APIError) -> bool:
+    text = str(error.explanation)
+    return "not found" in text or "does not exist" in text or "no such host" in text
+
+
+def _says_cannot_run(error: APIError) -> bool:
+    """Whether the daemon says that the program itself cannot be executed (what the command line shows as exit codes 126 and 127)."""
+    text = str(error.explanation)
+    return "executable file not found" in text or "exec:" in text or "no such file or directory" in text or "permission denied" in text
+
+
+@contextlib.contextmanager
+def _daemon_errors(task_id: str) -> Iterator[None]:
+    """Make an infrastructure failure of whatever the daemon, or the way to it, fails with."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except (DockerException, RequestException) as error:
+        raise InfrastructureFailure(f"step '{task_id}': the Docker daemon failed: {error}") from error
+
+
+(
+    DockerPreprocessOperator,
+    DockerTrainOperator,
+    DockerEvaluateOperator,
+    DockerPredictOperator,
+    DockerContainerOperator,
+) = operators_by_kind(DockerStepOperator, "Docker", __name__)
+
+__all__: Sequence[str] = (
+    "DockerContainerOperator",
+    "DockerEvaluateOperator",
+    "DockerPredictOperator",
+    "DockerPreprocessOperator",
+    "DockerStepOperator",
+    "DockerTrainOperator",
+)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One container of a step: created with real limits and labels, awaited by inspection, and never left behind."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from docker.types import DeviceRequest, LogConfig, Mount
+from requests.exceptions import ReadTimeout
+
+from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.staging import check_host_path
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+    from airflow_mlops.operators.attempt import Attempt
+    from airflow_mlops.operators.docker import DockerStepOperator
+    from airflow_mlops.operators.identity import TaskIdentity
+
+NANO = 10**9
+
+
+def create(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount]) -> dict[str, Any]:
+    """
+    Create the container of an attempt.
+
+    ``command`` replaces the image's entry point and ``args`` its arguments, as in Kubernetes, so that a step means the same on both.
+
+    :raises PolicyViolation: if the step asks for a host folder that the deployment does not open
+    """
+    invocation = attempt.invocation
+    assert invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
+    if operator.entrypoint is not None:
+        entrypoint, command = operator.format_command(operator.entrypoint), invocation.argv
+    else:
+        entrypoint, command = list(invocation.command) or None, list(invocation.args)
+    container: dict[str, Any] = operator.cli.create_container(
+        image=operator.image,
+        name=f"mlops-{attempt.id}",
+        entrypoint=entrypoint,
+        command=command or None,
+        environment={**invocation.environment, **invocation.secret_environment},
+        user=operator.user,
+        working_dir=invocation.working_directory or operator.working_dir,
+        tty=operator.tty,
+        hostname=operator.hostname,
+        ports=list(operator.port_bindings),
+        labels=attempt.identity.labels(attempt.id),
+        host_config=_host_config(operator, attempt, mounts),
+    )
+    return container
+
+
+def _host_config(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount]) -> dict[str, Any]:
+    resources = operator.step_resources
+    log_options = {"max-size": operator.log_opts_max_size, "max-file": operator.log_opts_max_file}
+    config: dict[str, Any] = operator.cli.create_host_config(
+        auto_remove=False,
+        mounts=[*mounts, *_volumes(operator, attempt)],
+        nano_cpus=round(resources.cpu * NANO) if resources.cpu else None,
+        mem_limit=resources.memory,
+        # The same value: no swap beyond the limit, or the limit would not be one.
+        memswap_limit=resources.memory,
+        shm_size=resources.shm,
+        device_requests=_device_requests(operator),
+        network_mode=operator.network_mode,
+        dns=operator.dns,
+        dns_search=operator.dns_search,
+        extra_hosts=operator.extra_hosts,
+        port_bindings=operator.port_bindings,
+        cap_add=operator.cap_add,
+        ipc_mode=operator.ipc_mode,
+        ulimits=operator.ulimits,
+        log_config=LogConfig(config={name: value for name, value in log_options.items() if value is not None}),
+        init=True,
+    )
+    return config
+
+
+def _device_requests(operator: DockerStepOperator) -> list[DeviceRequest] | None:
+    if operator.device_requests:
+        return list(operator.device_requests)
+    if operator.step_resources.gpu:
+        return [DeviceRequest(count=operator.step_resources.gpu, capabilities=[["gpu"]])]
+    return None
+
+
+def _volumes(operator: DockerStepOperator, attempt: Attempt) -> list[Mount]:
+    from pathlib import Path
+
+    mounts = []
+    for volume in operator.volumes:
+        source = str(volume.source)
+        is_path = source.startswith("/")
+        if is_path:
+            check_host_path(Path(source), attempt.settings)
+            source = attempt.settings.host_path(Path(source))
+        elif "/" in source:
+            raise BadStep(f"volume source {source!r} is neither an absolute path nor the name of a volume")
+        mounts.append(
+            Mount(volume.target, source, type="bind" if is_path else "volume", read_only=bool(volume.read_only))
+        )
+    return mounts
+
+
+def wait_for_exit(cli: APIClient, container: str, deadline: float | None, slice_seconds: float) -> dict[str, Any] | None:
+    """
+    Wait until a container has ended, as its own state tells.
+
+    :param deadline: of the monotonic clock, in seconds
+    :param slice_seconds: how long one request to the daemon may wait
+    :return: the container's ``State``; ``None`` if the deadline passed first
+    """
+    while True:
+        remaining = None if deadline is None else deadline - time.monotonic()
+        if remaining is not None and remaining <= 0:
+            return None
+        try:
+            cli.wait(container, timeout=slice_seconds if remaining is None else min(slice_seconds, max(remaining, 0.05)))
+        except ReadTimeout:
+            pass
+        except OSError as error:
+            if "timed out" not in str(error).lower():
+                raise
+        state: dict[str, Any] = cli.inspect_container(container)["State"]
+        if state["Status"] in ("exited", "dead"):
+            return state
+
+
+def remove_leftovers(cli: APIClient, identity: TaskIdentity, log: Any) -> None:
+    """Remove every container that an earlier try of this task instance left, running or not, so that never two of them live."""
+    labels = [f"{name}={value}" for name, value in identity.task_labels.items()]
+    for container in cli.containers(all=True, filters={"label": labels}):
+        log.info("Removing container %s of an earlier try", container["Id"][:12])
+        cli.remove_container(container["Id"], force=True, v=True)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Why a step failed: one exception class a failure class, so that retry rules and alerts can match on them.
+
+``retryable`` says whether another try can cure it; ``budget`` names the counter it is charged to.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+Budget = Literal["retries", "infra_retries"]
+
+
+class StepFailure(AirflowException):
+    """A step ended without a commit; the message says where, what and what to do."""
+
+    failure_class: ClassVar[str] = "failure"
+    budget: ClassVar[Budget | None] = None
+    """The budget that pays for another try; ``None`` when no retry can cure it."""
+
+
+class ProgramFailed(StepFailure):
+    """The user's program ended with a non-zero exit code."""
+
+    failure_class = "user-code"
+    budget = "retries"
+
+
+class OutOfMemory(StepFailure):
+    """The program was killed because it used more memory than the step may."""
+
+    failure_class = "out-of-memory"
+    budget = "retries"
+
+
+class StepTimeout(StepFailure):
+    """The program ran longer than the step's timeout."""
+
+    failure_class = "timeout"
+    budget = "retries"
+
+
+class OutputsRefused(StepFailure):
+    """The program ended well, but a declared output is missing or not what was declared."""
+
+    failure_class = "outputs"
+    budget = "retries"
+
+
+class CannotStart(StepFailure):
+    """The program cannot be started at all: no such image, no such command. No retry can cure that."""
+
+    failure_class = "cannot-start"
+
+
+class BadStep(StepFailure):
+    """The step cannot be resolved: a template, an input or a setting is wrong. No retry can cure that."""
+
+    failure_class = "bad-step"
+
+
+class PolicyViolation(StepFailure):
+    """The step asks for something that this deployment does not allow."""
+
+    failure_class = "policy"
+
+
+class InfrastructureFailure(StepFailure):
+    """The daemon, the store or the worker failed, not the program."""
+
+    failure_class = "infrastructure"
+    budget = "infra_retries"
+
+
+class StepStopped(StepFailure):
+    """Airflow asked for the step to be stopped, and it was."""
+
+    failure_class = "stopped"
+    budget = "infra_retries"

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The stages of a step's life, in order: claim, resolve, seal, run, collect, commit, publish.
+
+:class:`~airflow_mlops.operators.base.StepOperator` calls :func:`live`; a runtime is called back to run the program. Loaded when a task
+runs, never while a DAG file is parsed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_mlops.artifacts import ArtifactError, OutputInvalid, Seal, claim, instance_id, new_attempt_id
+from airflow_mlops.operators import budgets, staging
+from airflow_mlops.operators.attempt import Attempt, Ended
+from airflow_mlops.operators.contract import environment
+from airflow_mlops.operators.failures import (
+    BadStep,
+    InfrastructureFailure,
+    OutOfMemory,
+    OutputsRefused,
+    ProgramFailed,
+    StepFailure,
+    StepStopped,
+)
+from airflow_mlops.operators.identity import TaskIdentity
+from airflow_mlops.operators.program import Invocation, Program
+from airflow_mlops.operators.publish import commit_outputs, commit_references
+from airflow_mlops.operators.resolve import ResolvedInputs, resolve_inputs, run_facts, template_names
+from airflow_mlops.operators.secrets import read_secrets
+from airflow_mlops.operators.settings import load_settings
+from airflow_mlops.spec.models import Output
+from airflow_mlops.spec.templates import TemplateError, render
+
+if TYPE_CHECKING:
+    from airflow_mlops.operators.base import StepOperator
+    from airflow_mlops.operators.references import ReferenceOperator
+
+
+T = TypeVar("T")
+
+
+def live(operator: StepOperator, context: Any) -> dict[str, Any]:
+    """
+    Run a step from claim to commit.
+
+    :return: the reference to what was committed, for XCom
+    :raises StepFailure: if the step failed and another try is worth it
+    :raises AirflowFailException: if no other try is
+    """
+    started = time.time()
+    attempt = _guarded(lambda: begin(operator, context), operator, None)
+    try:
+        return _guarded(lambda: _live(operator, context, attempt, started), operator, attempt)
+    finally:
+        operator._attempt = None
+        attempt.close()
+
+
+def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, Any]:
+    """
+    The life of a step that runs no program: claim, resolve, produce, commit, publish.
+
+    :return: the reference to what was committed, for XCom
+    :raises StepFailure: if the step failed and another try is worth it
+    :raises AirflowFailException: if no other try is
+    """
+    started = time.time()
+    attempt = _guarded(lambda: begin(operator, context), operator, None)
+
+    def stages() -> dict[str, Any]:
+        identity = attempt.identity
+        claim(attempt.store, identity.place, identity.try_number, identity.ti_id)
+        inputs = attempt.inputs or resolve_inputs(_wires(operator), ti=context["ti"], store=attempt.store)
+        parameters = _parameters(operator, context)
+        names = _template_names(operator, context, attempt, inputs, parameters)
+        seal = _seal(operator, context, attempt, inputs, {**parameters, **inputs.parameters})
+        artifacts, values = operator.produce(context, names, attempt)
+        return commit_references(attempt, seal, artifacts, values, kind=operator.kind, started=started)
+
+    try:
+        return _guarded(stages, operator, attempt)
+    finally:
+        operator._attempt = None
+
+
+def rendered_text(operator: StepOperator, text: str, names: Mapping[str, Any]) -> str:
+    """
+    Render one of a spec's templates.
+
+    :raises BadStep: if it does not render
+    """
+    try:
+        return render(text, names)
+    except TemplateError as error:
+        raise BadStep(f"step '{operator.task_id}': {error}") from error
+
+
+def begin(operator: StepOperator, context: Any) -> Attempt:
+    """The attempt of this try: its identity and its paths. Nothing is made yet, so that a template can be rendered before anything exists."""
+    if operator._attempt is None:
+        settings = load_settings()
+        store = settings.open_store()
+        identity = TaskIdentity.of(
+            context["ti"], instance=instance_id(store, settings.instance), retries=operator.retries or 0
+        )
+        operator._attempt = Attempt.plan(identity, store, settings, new_attempt_id())
+    return operator._attempt
+
+
+def names_for_author(operator: StepOperator, context: Any) -> dict[str, Any]:
+    """
+    Our names for the templates of a hand-written DAG, beside Airflow's own.
+
+    :raises AirflowFailException: if an input does not resolve
+    """
+
+    def names() -> dict[str, Any]:
+        attempt = begin(operator, context)
+        attempt.inputs = resolve_inputs(operator.inputs or {}, ti=context["ti"], store=attempt.store)
+        values = _template_names(operator, context, attempt, attempt.inputs, {})
+        return {name: values[name] for name in ("inputs", "outputs", "run")}
+
+    return _guarded(names, operator, None)
+
+
+def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float) -> dict[str, Any]:
+    identity = attempt.identity
+    claim(attempt.store, identity.place, identity.try_number, identity.ti_id)
+    inputs = attempt.inputs or resolve_inputs(_wires(operator), ti=context["ti"], store=attempt.store)
+    parameters = {**_parameters(operator, context), **inputs.parameters}
+    attempt.make()
+    try:
+        staging.stage(operator, attempt, inputs)
+        attempt.invocation = _invocation(operator, context, attempt, inputs, parameters)
+        seal = _seal(operator, context, attempt, inputs, parameters)
+        attempt.step_json.write_bytes(seal.to_bytes())
+        attempt.store.put_if_absent(f"{attempt.key}/step.json", seal.to_bytes())
+        _log_start(operator, attempt)
+        ended = operator.run_program(attempt)
+        staging.keep_checkpoint(attempt)
+        _judge(operator, ended)
+        return commit_outputs(operator.outputs, attempt, seal, ended, kind=operator.kind, started=started, log=operator.log)
+    except BaseException:
+        attempt.discard()
+        raise
+
+
+def _wires(operator: StepOperator) -> Mapping[str, Any]:
+    return operator.program.inputs if operator.program is not None else operator.inputs or {}
+
+
+def _parameters(operator: StepOperator, context: Any) -> dict[str, Any]:
+    """Declared parameters; a spec's are taken from the run's, an author's were given to the operator."""
+    if operator.program is None:
+        return dict(operator.parameters or {})
+    params = context["params"]
+    return {name: params[name] for name in operator.program.params}
+
+
+def _invocation(
+    operator: StepOperator, context: Any, attempt: Attempt, inputs: ResolvedInputs, parameters: Mapping[str, Any]
+) -> Invocation:
+    """Render the program and put the contract's variables into its environment."""
+    author = operator.program is None
+    program = _authors_program(operator) if author else _rendered(operator, context, attempt, inputs, parameters)
+    layout = operator.layout(attempt)
+    files, secret_environment = read_secrets(operator.secrets)
+    attempt.secret_files = files
+    variables = environment(
+        layout,
+        input_paths=inputs.paths(layout),
+        parameters=parameters,
+        outputs=operator.outputs,
+        secret_files={name: f"{layout.secrets}/{name}" for name in files},
+        checkpoint=operator.checkpoint,
+    )
+    if not author:
+        # Shown in the UI as the rendered fields of the task.
+        operator.command, operator.args = list(program.command), list(program.args)
+        operator.env, operator.parameters = dict(program.env), dict(parameters)
+        if hasattr(operator, "image"):
+            operator.image = program.image
+        operator.inputs = {
+            name: inputs.artifacts[name].uri if name in inputs.artifacts else inputs.parameters.get(name)
+            for name in program.inputs
+        }
+    return Invocation(
+        image=program.image,
+        command=program.command,
+        args=program.args,
+        environment={**variables, **program.env},
+        secret_environment=secret_environment,
+        working_directory=layout.source if attempt.has_source else None,
+        timeout=operator.step_timeout,
+    )
+
+
+def _authors_program(operator: StepOperator) -> Program:
+    for name in ("command", "args"):
+        value = getattr(operator, name)
+        if isinstance(value, str):
+            raise BadStep(f"{name} is the string {value!r}; expected a list, such as ['sh', '-c', {value!r}]")
+    return Program(
+        image=getattr(operator, "image", None),
+        command=[str(word) for word in operator.command or ()],
+        args=[str(word) for word in operator.args or ()],
+        env={str(name): str(value) for name, value in (operator.env or {}).items()},
+    )
+
+
+def _rendered(
+    operator: StepOperator, context: Any, attempt: Attempt, inputs: ResolvedInputs, parameters: Mapping[str, Any]
+) -> Program:
+    program = operator.program
+    assert program is not None  # noqa: S101 - the caller told the two forms apart
+    names = _template_names(operator, context, attempt, inputs, parameters)
+    return Program(
+        image=rendered_text(operator, program.image, names) if program.image else None,
+        command=[rendered_text(operator, word, names) for word in program.command],
+        args=[rendered_text(operator, word, names) for word in program.args],
+        env={name: rendered_text(operator, value, names) for name, value in program.env.items()},
+        inputs=program.inputs,
+    )
+
+
+def _template_names(
+    operator: StepOperator,
+    context: Any,
+    attempt: Attempt,
+    inputs: ResolvedInputs,
+    params: Mapping[str, Any],
+) -> dict[str, Any]:
+    return template_names(
+        operator.layout(attempt),
+        inputs=inputs,
+        outputs=operator.outputs,
+        params={name: value for name, value in params.items() if name not in inputs.parameters},
+        context=context,
+        try_number=attempt.identity.try_number,
+    )
+
+
+def _seal(
+    operator: StepOperator, context: Any, attempt: Attempt, inputs: ResolvedInputs, parameters: Mapping[str, Any]
+) -> Seal:
+    invocation, identity, layout = attempt.invocation, attempt.identity, operator.layout(attempt)
+    paths = inputs.paths(layout)
+    program_env = operator.env or {}
+    return Seal(
+        step={
+            "pipeline": identity.dag_id,
+            "name": identity.task_id,
+            "kind": operator.kind,
+            "runtime": operator.runtime,
+            "image": invocation.image if invocation else None,
+            "command": list(invocation.command) if invocation else [],
+            "args": list(invocation.args) if invocation else [],
+            "env": dict(program_env),
+            "params": dict(parameters),
+            "inputs": {
+                name: {
+                    "type": artifact.type,
+                    "path": paths.get(name),
+                    "uri": artifact.uri,
+                    "digest": artifact.digest,
+                    "metadata": dict(artifact.metadata),
+                }
+                for name, artifact in inputs.artifacts.items()
+            },
+            "outputs": {name: _sealed_output(layout.output(name, output), output) for name, output in operator.outputs.items()},
+            "source": attempt.source_digest,
+        },
+        run={
+            **run_facts(context),
+            "instance": identity.instance,
+            "map_index": identity.map_index,
+            "generation": identity.generation,
+            "try": identity.try_number,
+            "attempt": attempt.id,
+            "starter": identity.ti_id,
+        },
+    )
+
+
+def _sealed_output(path: str, output: Output) -> dict[str, Any]:
+    return {"type": output.type, "path": path}
+
+
+def _judge(operator: StepOperator, ended: Ended) -> None:
+    """
+    Tell a good end from a bad one.
+
+    :raises StepFailure: the subclass for how it ended
+    """
+    if ended.out_of_memory:
+        limit = operator.step_resources.memory
+        peak = f"; it had used {ended.peak_memory} bytes" if ended.peak_memory else ""
+        raise OutOfMemory(
+            f"step '{operator.task_id}' was killed for using more memory than its limit of {limit} bytes{peak}; "
+            "give it more with resources.memory"
+        )
+    if operator._killed:
+        raise StepStopped(f"step '{operator.task_id}' was stopped because Airflow asked for it")
+    if ended.exit_code:
+        raise ProgramFailed(f"step '{operator.task_id}': its program {_how_it_ended(ended.exit_code)}; its last lines are above")
+
+
+def _how_it_ended(exit_code: int) -> str:
+    import signal
+
+    number = -exit_code if exit_code < 0 else exit_code - 128
+    if exit_code < 0 or exit_code > 128:
+        try:
+            return f"was ended by {signal.Signals(number).name} (exit code {exit_code})"
+        except ValueError:
+            pass
+    return f"ended with exit code {exit_code}"
+
+
+def _log_start(operator: StepOperator, attempt: Attempt) -> None:
+    import shlex
+
+    invocation = attempt.invocation
+    assert invocation is not None  # noqa: S101 - made one line before
+    what = shlex.join(invocation.argv) or "the image's own command"
+    where = f" in {invocation.image}" if operator.runtime != "process" and invocation.image else ""
+    operator.log.info("Attempt %s of %s runs %s%s", attempt.id, operator.task_id, what, where)
+
+
+def _guarded(stage: Callable[[], T], operator: StepOperator, attempt: Attempt | None) -> T:
+    """
+    Run a stage; make a failure of one class of whatever it raises, and let only those be retried that a retry can cure.
+
+    Airflow's own control flow (timeouts, skips, deferrals) passes through.
+    """
+    try:
+        return stage()
+    except StepFailure as failure:
+        budgets.settle(failure, operator, attempt)
+    except OutputInvalid as error:
+        budgets.settle(OutputsRefused(f"step '{operator.task_id}': {error}"), operator, attempt, cause=error)
+    except (ArtifactError, OSError) as error:
+        failure = InfrastructureFailure(f"step '{operator.task_id}': {error}")
+        budgets.settle(failure, operator, attempt, cause=error)

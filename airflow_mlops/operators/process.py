@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The process runtime: a step's program as a child process of the worker, in a session of its own.
+
+For laptops, tests and machines without Docker. It isolates nothing: the program runs as the worker's user, and CPU and memory are not limited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_mlops.operators.base import StepOperator
+from airflow_mlops.operators.contract import Layout
+from airflow_mlops.operators.failures import CannotStart, StepTimeout
+from airflow_mlops.operators.kinds import operators_by_kind
+from airflow_mlops.operators.logs import LineLog
+
+if TYPE_CHECKING:
+    from airflow_mlops.operators.attempt import Attempt, Ended
+
+INHERITED = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH")
+"""Variables of the worker that a program gets. Airflow's own, with its connections and keys, are not among them."""
+
+GRACE = 10.0
+"""Seconds between asking a program to end and killing it."""
+
+
+class ProcessStepOperator(StepOperator):
+    """
+    Run a step's program as a process of the worker.
+
+    :param venv: virtual environment whose ``python`` the program finds first; by default the worker's own
+    """
+
+    runtime: ClassVar[str] = "process"
+
+    venv: str | None = None
+    _process: subprocess.Popen[bytes] | None = None
+
+    def _runtime_keywords(self, image: str | None, keywords: dict[str, Any]) -> dict[str, Any]:
+        self.venv = keywords.pop("venv", None)
+        return keywords
+
+    def layout(self, attempt: Attempt) -> Layout:
+        """The contract's paths below the attempt's own scratch folder."""
+        return Layout(str(attempt.workspace))
+
+    def run_program(self, attempt: Attempt) -> Ended:
+        """
+        Start the program, log what it prints, and wait for its end.
+
+        :raises CannotStart: if there is no such program
+        :raises StepTimeout: if it ran too long; it is stopped
+        """
+        from airflow_mlops.operators import staging
+        from airflow_mlops.operators.attempt import Ended
+
+        self._link(attempt)
+        secrets = staging.memory_folder(attempt)
+        try:
+            if attempt.secret_files:
+                staging.write_secrets(attempt, secrets)
+                (attempt.workspace / "secrets").symlink_to(secrets)
+            exit_code = self._run(attempt)
+        finally:
+            staging.remove_secrets(secrets)
+        return Ended(exit_code, out_of_memory=False, facts={"python": sys.version.split()[0]})
+
+    def stop_program(self, attempt: Attempt) -> None:
+        """Ask the program and its children to end; whoever waits for it kills it when the grace is over."""
+        process = self._process
+        if process is not None:
+            _signal_session(process, signal.SIGTERM)
+
+    def _link(self, attempt: Attempt) -> None:
+        from airflow_mlops.operators.staging import link_inputs
+
+        link_inputs(attempt)
+        if not (attempt.workspace / "outputs").exists():
+            (attempt.workspace / "outputs").symlink_to(attempt.outputs)
+        if attempt.checkpoint is not None and not (attempt.workspace / "checkpoint").exists():
+            (attempt.workspace / "checkpoint").symlink_to(attempt.checkpoint)
+
+    def _run(self, attempt: Attempt) -> int:
+        invocation = attempt.invocation
+        assert invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
+        if not invocation.argv:
+            raise CannotStart(f"step '{self.task_id}' has no command; the process runtime has no image whose command it could run")
+        folder = invocation.working_directory or str(attempt.tmp)
+        environment = {
+            **self._inherited(),
+            **invocation.environment,
+            **invocation.secret_environment,
+        }
+        try:
+            process = self._process = subprocess.Popen(  # noqa: S603 - running the user's program is what a step is for
+                invocation.argv,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                executable=_which(invocation.argv[0], folder, environment),
+            )
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+            raise CannotStart(
+                f"step '{self.task_id}': cannot run '{invocation.argv[0]}': {error.strerror}; "
+                f"expected a program on the PATH {environment['PATH']} or in the source folder"
+            ) from error
+        return self._follow(process, invocation.timeout.total_seconds() if invocation.timeout else None)
+
+    def _inherited(self) -> dict[str, str]:
+        """The worker's variables that are let through, with the step's python found first."""
+        variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        python = Path(self.venv, "bin") if self.venv else Path(sys.executable).parent
+        variables["PATH"] = os.pathsep.join([str(python), variables.get("PATH", os.defpath)])
+        if self.venv:
+            variables["VIRTUAL_ENV"] = self.venv
+        variables["PYTHONUNBUFFERED"] = "1"
+        return variables
+
+    def _follow(self, process: subprocess.Popen[bytes], timeout: float | None) -> int:
+        """
+        Log the program's output until it has ended. Its end is what the system says of it, not the end of its output: a child that
+        outlives it may keep that open.
+        """
+        lines = LineLog(lambda line: self.log.info("%s", line))
+        deadline = time.monotonic() + timeout if timeout is not None else None
+        pipe = process.stdout
+        assert pipe is not None  # noqa: S101 - asked for above
+        os.set_blocking(pipe.fileno(), False)
+        try:
+            with _watched(process) as selector:
+                while process.poll() is None:
+                    if deadline is not None and time.monotonic() >= deadline:
+                        raise StepTimeout(
+                            f"step '{self.task_id}' ran longer than its timeout of {timeout:g} s and was stopped; "
+                            "give it more time with timeout"
+                        )
+                    if self._killed:
+                        break
+                    _drain(selector, pipe, lines, 0.5 if deadline is None else min(0.5, max(deadline - time.monotonic(), 0)))
+                if process.poll() is not None:
+                    _read_rest(pipe.fileno(), lines)
+        finally:
+            _end_session(process)
+            lines.close()
+            pipe.close()
+        return process.returncode
+
+
+@contextlib.contextmanager
+def _watched(process: subprocess.Popen[bytes]) -> Iterator[selectors.BaseSelector]:
+    """A selector that wakes when the program prints and, where the system can tell, at once when it has ended."""
+    with selectors.DefaultSelector() as selector:
+        assert process.stdout is not None  # noqa: S101 - started with a pipe
+        selector.register(process.stdout, selectors.EVENT_READ)
+        try:
+            descriptor = os.pidfd_open(process.pid)
+        except (AttributeError, OSError):
+            yield selector
+            return
+        try:
+            selector.register(descriptor, selectors.EVENT_READ)
+            yield selector
+        finally:
+            os.close(descriptor)
+
+
+def _drain(selector: selectors.BaseSelector, pipe: Any, lines: LineLog, wait: float) -> None:
+    for key, _ in selector.select(wait):
+        if key.fileobj is pipe:
+            try:
+                chunk = os.read(pipe.fileno(), 64 * 1024)
+            except BlockingIOError:
+                continue
+            if chunk:
+                lines.write(chunk)
+            else:
+                selector.unregister(pipe)
+
+
+def _read_rest(descriptor: int, lines: LineLog) -> None:
+    """What the program printed last; at most a pipe's buffer is left after its end."""
+    for _ in range(64):
+        try:
+            chunk = os.read(descriptor, 64 * 1024)
+        except BlockingIOError:
+            return
+        if not chunk:
+            return
+        lines.write(chunk)
+
+
+def _which(program: str, folder: str, environment: Mapping[str, str]) -> str | None:
+    """The program on the step's own PATH: ``Popen`` alone would look on the worker's."""
+    import shutil
+
+    if os.sep in program:
+        return str(Path(folder, program))
+    return shutil.which(program, path=environment["PATH"]) or program
+
+
+def _signal_session(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _end_session(process: subprocess.Popen[bytes]) -> None:
+    """See to it that nothing of the session is left: the program gets a grace, what outlives it does not."""
+    if process.poll() is None:
+        _signal_session(process, signal.SIGTERM)
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            pass
+    _signal_session(process, signal.SIGKILL)
+    process.wait()
+
+
+(
+    ProcessPreprocessOperator,
+    ProcessTrainOperator,
+    ProcessEvaluateOperator,
+    ProcessPredictOperator,
+    ProcessContainerOperator,
+) = operators_by_kind(ProcessStepOperator, "Process", __name__)
+
+__all__: Sequence[str] = (
+    "ProcessContainerOperator",
+    "ProcessEvaluateOperator",
+    "ProcessPredictOperator",
+    "ProcessPreprocessOperator",
+    "ProcessStepOperator",
+    "ProcessTrainOperator",
+)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resolve: look a step's inputs up, give names to what templates may say, and render what is to be run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from airflow_mlops.artifacts import Artifact, ArtifactError, StepReference, Store, read_committed
+from airflow_mlops.operators.artifact_arg import ResolvedArgument
+from airflow_mlops.operators.contract import Layout
+from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.program import StepInput
+from airflow_mlops.spec.models import Output
+
+STAGES = ("copy", "none")
+
+
+@dataclass(slots=True)
+class ResolvedInputs:
+    """
+    What the inputs of a step turned out to be.
+
+    :param artifacts: artifact inputs by name
+    :param parameters: values of parameter inputs by name
+    :param unstaged: names of the artifacts that the program gets as a URI alone
+    """
+
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    unstaged: set[str] = field(default_factory=set)
+
+    def paths(self, layout: Layout) -> dict[str, str]:
+        """Paths of the staged artifacts, as the program sees them."""
+        return {
+            name: layout.input(name, artifact.file)
+            for name, artifact in self.artifacts.items()
+            if name not in self.unstaged
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class InputArgument:
+    """An input as an operator is given it, normalised: where it comes from, and how it is handed over."""
+
+    source: Any
+    optional: bool = False
+    stage: str = "copy"
+
+
+def normalise_input(name: str, value: Any) -> InputArgument:
+    """
+    Read the short or long form of an input.
+
+    :raises BadStep: if it is neither
+    """
+    if isinstance(value, StepInput):
+        return InputArgument(value, value.optional, value.stage)
+    if isinstance(value, Mapping):
+        unknown = set(value) - {"from", "optional", "stage"}
+        stage = value.get("stage", "copy")
+        if unknown or "from" not in value or stage not in STAGES:
+            raise BadStep(
+                f"input '{name}' is {dict(value)!r}; expected {{'from': step.artifact('output'), 'optional': False, 'stage': 'copy'}}, "
+                f"where stage is one of {', '.join(STAGES)}"
+            )
+        return InputArgument(value["from"], bool(value.get("optional", False)), stage)
+    return InputArgument(value)
+
+
+def resolve_inputs(inputs: Mapping[str, Any], *, ti: Any, store: Store) -> ResolvedInputs:
+    """
+    Look up what the producing steps committed. Each manifest is read and checked once, however many inputs come from it.
+
+    :param inputs: inputs by name, as the operator has them after Airflow rendered them
+    :raises BadStep: if an input is not there, or its reference does not hold
+    """
+    resolved = ResolvedInputs()
+    references: dict[str, StepReference | None] = {}
+    for name, value in inputs.items():
+        argument = normalise_input(name, value)
+        task_id, output, document = _look_up(name, argument.source, ti)
+        if task_id not in references:
+            references[task_id] = _checked_reference(task_id, document, store)
+        reference = references[task_id]
+        if reference is None:
+            if argument.optional:
+                continue
+            raise BadStep(
+                f"input '{name}' reads {task_id}.{output}, but '{task_id}' handed nothing on in this run "
+                "(it was skipped, marked as success by hand, or its record was deleted); clear it to run it again"
+            )
+        if output in reference.artifacts:
+            resolved.artifacts[name] = reference.artifacts[output]
+            if argument.stage == "none":
+                resolved.unstaged.add(name)
+        elif output in reference.parameters:
+            resolved.parameters[name] = reference.parameters[output]
+        elif not argument.optional:
+            made = ", ".join([*reference.artifacts, *reference.parameters]) or "nothing"
+            raise BadStep(f"input '{name}' reads {task_id}.{output}, which '{task_id}' did not make; it made {made}")
+    return resolved
+
+
+def _look_up(name: str, source: Any, ti: Any) -> tuple[str, str, Any]:
+    if isinstance(source, StepInput):
+        return source.task_id, source.output, ti.xcom_pull(task_ids=source.task_id)
+    if isinstance(source, ResolvedArgument):
+        return source.task_id, source.output, source.reference
+    raise BadStep(f"input '{name}' is {source!r}; expected another step's output, such as split.artifact('train')")
+
+
+def _checked_reference(task_id: str, document: Any, store: Store) -> StepReference | None:
+    if document is None:
+        return None
+    try:
+        reference = StepReference.from_json(document)
+        read_committed(store, reference)
+    except ArtifactError as error:
+        raise BadStep(f"what '{task_id}' handed on does not hold: {error}") from error
+    return reference
+
+
+def template_names(
+    layout: Layout,
+    *,
+    inputs: ResolvedInputs,
+    outputs: Mapping[str, Output],
+    params: Mapping[str, Any],
+    context: Mapping[str, Any],
+    try_number: int,
+) -> dict[str, Any]:
+    """The names that a step's templates may use, with their values."""
+    paths = inputs.paths(layout)
+    artifacts = {
+        name: SimpleNamespace(
+            uri=artifact.uri,
+            digest=artifact.digest,
+            metadata=dict(artifact.metadata),
+            **({"path": paths[name]} if name in paths else {}),
+        )
+        for name, artifact in inputs.artifacts.items()
+    }
+    names: dict[str, Any] = {
+        "params": SimpleNamespace(**params),
+        "inputs": SimpleNamespace(**artifacts, **inputs.parameters),
+        "outputs": SimpleNamespace(
+            **{name: SimpleNamespace(path=layout.output(name, output)) for name, output in outputs.items()}
+        ),
+        "run": SimpleNamespace(**run_facts(context), **{"try": try_number}),
+    }
+    names.update({name: context[name] for name in ("ds", "ts") if context.get(name)})
+    return names
+
+
+def run_facts(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Id, date and data interval of the run, as templates and ``step.json`` show them. A run by hand has a date, but no interval."""
+    run = context["dag_run"]
+    date = getattr(run, "logical_date", None) or getattr(run, "run_after", None)
+    return {
+        "id": run.run_id,
+        "date": date.date().isoformat() if date else None,
+        "interval_start": _iso(getattr(run, "data_interval_start", None)),
+        "interval_end": _iso(getattr(run, "data_interval_end", None)),
+    }
+
+
+def _iso(moment: Any) -> str | None:
+    return moment.isoformat() if moment is not None else None

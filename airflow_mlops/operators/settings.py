@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a deployment decides for all steps: the ``[mlops]`` section of Airflow's configuration, read when a task runs."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_mlops.operators.failures import BadStep
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Store
+
+Transfer = Literal["auto", "bind", "volume"]
+
+SECTION = "mlops"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    The ``[mlops]`` section.
+
+    :param store_url: where artifacts live, an fsspec URL
+    :param storage_options: keyword arguments of the store's file system
+    :param instance: the configured id of this Airflow installation, if any
+    :param work_dir: folder for the scratch space of running steps
+    :param host_paths: how paths of the worker are called by the Docker daemon, longest prefix first
+    :param docker_transfer: ``bind`` mounts, a ``volume`` per attempt, or ``auto``: bind where the daemon sees our files
+    :param allowed_operators: patterns of class paths that ``kind: operator`` may name
+    :param allowed_volumes: host folders that steps may mount
+    """
+
+    store_url: str
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    instance: str | None = None
+    work_dir: Path | None = None
+    host_paths: Mapping[str, str] = field(default_factory=dict)
+    docker_transfer: Transfer = "auto"
+    allowed_operators: tuple[str, ...] = ()
+    allowed_volumes: tuple[str, ...] = ()
+
+    def open_store(self) -> Store:
+        """The store of this deployment; opening it touches no network."""
+        from airflow_mlops.artifacts import Store
+
+        return Store.open(self.store_url, storage_options=dict(self.storage_options))
+
+    def host_path(self, path: Path) -> str:
+        """The name that the Docker daemon knows a folder of the worker by."""
+        text = str(path)
+        for ours in sorted(self.host_paths, key=len, reverse=True):
+            if text == ours or text.startswith(ours.rstrip("/") + "/"):
+                return self.host_paths[ours].rstrip("/") + text[len(ours.rstrip("/")) :]
+        return text
+
+
+def default_store_url() -> str:
+    """A folder in Airflow's home, for an installation on one machine."""
+    import os
+
+    home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+    return (home / "mlops").absolute().as_uri()
+
+
+def load_settings() -> Settings:
+    """
+    Read the ``[mlops]`` section.
+
+    :raises BadStep: if an option does not have the form it must have
+    """
+    return Settings(
+        store_url=_text("store") or default_store_url(),
+        storage_options=_json_object("storage_options"),
+        instance=_text("instance"),
+        work_dir=Path(work_dir) if (work_dir := _text("work_dir")) else None,
+        host_paths=_json_object("host_paths"),
+        docker_transfer=_transfer(),
+        allowed_operators=_words("allowed_operators"),
+        allowed_volumes=_words("allowed_volumes"),
+    )
+
+
+def configured_environment() -> str | None:
+    """The overlay that this deployment applies to every spec, ``[mlops] environment``."""
+    return _text("environment")
+
+
+@functools.cache
+def adoption_headroom() -> int:
+    """Tries beyond both budgets that a task is given, for those that deploys and drains use up."""
+    return int(conf.getint(SECTION, "adoption_headroom", fallback=20))
+
+
+@functools.cache
+def default_infra_retries() -> int:
+    """How many infrastructure failures a step survives unless it says otherwise."""
+    return int(conf.getint(SECTION, "infra_retries", fallback=3))
+
+
+def _text(option: str) -> str | None:
+    value = conf.get(SECTION, option, fallback=None)
+    return str(value).strip() or None if value is not None else None
+
+
+def _words(option: str) -> tuple[str, ...]:
+    return tuple((_text(option) or "").replace(",", " ").split())
+
+
+def _json_object(option: str) -> dict[str, Any]:
+    text = _text(option)
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise BadStep(f"[mlops] {option} is not JSON: {error}; expected an object such as {{\"key\": \"value\"}}") from error
+    if not isinstance(value, dict):
+        raise BadStep(f"[mlops] {option} is a JSON {type(value).__name__}; expected an object")
+    return value
+
+
+def _transfer() -> Transfer:
+    value = _text("docker_transfer") or "auto"
+    if value not in ("auto", "bind", "volume"):
+        raise BadStep(f"[mlops] docker_transfer is {value!r}; expected one of auto, bind, volume")
+    return value  # type: ignore[return-value]

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage in: put what a program reads where it will look for it, whatever store it comes from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from airflow_mlops.artifacts import Artifact, ArtifactError, Store, digest_path, source_for, unpack_source
+from airflow_mlops.operators.failures import BadStep, PolicyViolation
+from airflow_mlops.operators.settings import Settings
+
+if TYPE_CHECKING:
+    from airflow_mlops.operators.attempt import Attempt
+    from airflow_mlops.operators.base import StepOperator
+    from airflow_mlops.operators.resolve import ResolvedInputs
+
+
+def stage(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs) -> None:
+    """
+    Bring a step's inputs, source and checkpoint to the worker. Files of a local store are not copied.
+
+    :raises ArtifactError: if something cannot be read, or is not what its digest says
+    """
+    for name, artifact in inputs.artifacts.items():
+        if name not in inputs.unstaged:
+            relative = f"{name}/{artifact.file}" if artifact.file else name
+            attempt.staged[relative] = _local(artifact, attempt)
+    if operator.source is not None:
+        _stage_source(operator, attempt, Path(operator.source))
+    if operator.checkpoint:
+        _stage_checkpoint(attempt)
+
+
+def _local(artifact: Artifact, attempt: Attempt) -> Path:
+    store = attempt.store
+    if store.contains(artifact.uri):
+        key = store.key(artifact.uri)
+        local = store.local_path(key)
+        if local is not None:
+            if not local.exists():
+                raise ArtifactError(f"{artifact.uri} is gone from the store; clear the step that made it to make it again")
+            return local
+        return _fetched(store, key, artifact, attempt)
+    path = imported_file(artifact.uri)
+    if path is not None:
+        check_host_path(path, attempt.settings)
+        if not path.exists():
+            raise ArtifactError(f"{artifact.uri} does not exist on this worker; expected the file or folder that was imported")
+        return path
+    parent, _, key = artifact.uri.rstrip("/").rpartition("/")
+    return _fetched(Store.open(parent, storage_options=dict(attempt.settings.storage_options)), key, artifact, attempt)
+
+
+def _fetched(store: Store, key: str, artifact: Artifact, attempt: Attempt) -> Path:
+    """Download an artifact and check that it is the one that was committed."""
+    folder = attempt.workspace / "fetched"
+    folder.mkdir(exist_ok=True)
+    target = folder / artifact.name
+    number = 0
+    while target.exists():
+        number += 1
+        target = folder / f"{artifact.name}-{number}"
+    store.download(key, target)
+    if artifact.digest.startswith("sha256"):
+        found = digest_path(target).digest
+        if found != artifact.digest:
+            raise ArtifactError(f"{artifact.uri} has digest {found}, but {artifact.digest} was committed: it was changed since")
+    return target
+
+
+def imported_file(uri: str) -> Path | None:
+    """The path of data that lies on the worker; ``None`` for any other URI."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def check_host_path(path: Path, settings: Settings) -> None:
+    """
+    Refuse a folder of the worker that this deployment does not open to steps. Symbolic links are followed first.
+
+    :raises PolicyViolation: naming the setting that would allow it
+    """
+    real = path.resolve()
+    for allowed in settings.allowed_volumes:
+        if real.is_relative_to(Path(allowed).resolve()):
+            return
+    raise PolicyViolation(
+        f"{path} is a path of the worker that steps may not use; "
+        f"allow its folder with [mlops] allowed_volumes (now: {', '.join(settings.allowed_volumes) or 'none'})"
+    )
+
+
+def _stage_source(operator: StepOperator, attempt: Attempt, folder: Path) -> None:
+    if not folder.is_dir():
+        raise BadStep(f"source folder {folder} does not exist on this worker")
+    # The first try after a clear packs anew: who mends the code and clears the step wants the new code to run.
+    fresh = attempt.identity.generation > 1 and attempt.identity.try_number == attempt.identity.generation
+    found = source_for(attempt.store, attempt.identity.place, folder, fresh=fresh)
+    if found.changed:
+        operator.log.info("Step code changed since the run began: %s", ", ".join(found.changed))
+    unpack_source(found.data, attempt.source)
+    attempt.source_digest = found.digest
+
+
+def _stage_checkpoint(attempt: Attempt) -> None:
+    """The checkpoint folder of the generation: in the store itself where that is a folder, else fetched, and put back afterwards."""
+    key = attempt.identity.place.checkpoint_key
+    local = attempt.store.local_path(key)
+    attempt.checkpoint = local or attempt.workspace / "checkpoint"
+    if local is None and attempt.store.exists(key):
+        attempt.store.download(key, attempt.checkpoint)
+    attempt.checkpoint.mkdir(parents=True, exist_ok=True)
+
+
+def keep_checkpoint(attempt: Attempt) -> None:
+    """Put the checkpoint back into a store that is not a folder."""
+    if attempt.checkpoint is None or attempt.store.local_path(attempt.identity.place.checkpoint_key) is not None:
+        return
+    if any(attempt.checkpoint.iterdir()):
+        attempt.store.upload(attempt.checkpoint, attempt.identity.place.checkpoint_key)
+
+
+def link_inputs(attempt: Attempt) -> None:
+    """Show the staged inputs under the contract's names, for a program that sees the worker's files."""
+    for relative, target in attempt.staged.items():
+        link = attempt.inputs_folder / relative
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+
+
+def write_secrets(attempt: Attempt, folder: Path) -> None:
+    """Write the secrets that are given as files, readable by their owner alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, value in attempt.secret_files.items():
+        path = folder / name
+        path.touch(mode=0o600)
+        path.write_text(value, encoding="utf-8")
+        path.chmod(0o400)
+
+
+def memory_folder(attempt: Attempt) -> Path:
+    """A folder for secrets, in memory where the system has such a place."""
+    shared_memory = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
+    base = shared_memory if shared_memory.is_dir() else attempt.workspace
+    return base / f"mlops-{attempt.id}-secrets"
+
+
+def remove_secrets(folder: Path) -> None:
+    """Remove what :func:`write_secrets` wrote."""
+    shutil.rmtree(folder, ignore_errors=True)
