@@ -22,6 +22,7 @@ from airflow_mlops.spec.quantities import format_duration, parse_bytes, parse_cp
 
 STEP_NAME = r"^[a-z][a-z0-9-]{0,62}$"
 VALUE_NAME = r"^[a-z][a-z0-9_]{0,62}$"
+PARAM_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,62}$"
 ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
 SECRET_NAME = r"^[A-Z][A-Z0-9_]{0,62}$"
 PIPELINE_NAME = r"^[a-z][a-z0-9_.-]{0,199}$"
@@ -132,6 +133,13 @@ def reference(value: Any) -> str:
     if not _REFERENCE.match(value):
         refuse(f"{cut(value)} is no reference; expected 'step.output', or 'group/step.output' from outside the group")
     return value
+
+
+def number(value: Any) -> Any:
+    """An integer or a number, as it is written."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    refuse(f"is {kind_of(value)}; expected a number")
 
 
 def file_name(value: Any) -> str:

@@ -45,6 +45,7 @@ KINDS = (*PROGRAM_KINDS, "operator", "import")
 
 StepName = Annotated[str, StringConstraints(pattern=forms.STEP_NAME)]
 ValueName = Annotated[str, StringConstraints(pattern=forms.VALUE_NAME)]
+ParamName = Annotated[str, StringConstraints(pattern=forms.PARAM_NAME)]
 EnvName = Annotated[str, StringConstraints(pattern=forms.ENV_NAME)]
 SecretName = Annotated[str, StringConstraints(pattern=forms.SECRET_NAME)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
@@ -61,6 +62,7 @@ Moment = Annotated[datetime, BeforeValidator(forms.moment, json_schema_input_typ
 Schedule = Annotated[str, BeforeValidator(forms.schedule)]
 Command = Annotated[list[Word], BeforeValidator(forms.command, json_schema_input_type=list[Word])]
 Reference = Annotated[str, BeforeValidator(forms.reference)]
+Number = Annotated[Any, BeforeValidator(forms.number, json_schema_input_type=int | float)]
 FileName = Annotated[str, BeforeValidator(forms.file_name)]
 
 
@@ -229,7 +231,7 @@ class StepSpec(StepOptions):
     description: str = Field("", max_length=4096, description="What the step does, shown in Airflow")
     command: Command = Field(default_factory=list, description="Program and arguments as a list; no shell (templates)")
     args: Command = Field(default_factory=list, description="Arguments after the command, or after the image's entry point (templates)")
-    params: list[ValueName] = Field(default_factory=list, description="Pipeline parameters that the step gets")
+    params: list[ParamName] = Field(default_factory=list, description="Pipeline parameters that the step gets")
     inputs: dict[ValueName, InputSpec] = Field(default_factory=dict, description="Outputs of other steps, by name")
     outputs: dict[ValueName, Output] = Field(default_factory=dict, description="What the step makes, by name")
     needs: list[Text] = Field(default_factory=list, description="Steps or groups that must have ended well before")
@@ -270,11 +272,11 @@ class ParamSpec(SpecModel):
     title: Text | None = Field(None, description="Label in Airflow's form")
     description: Text | None = Field(None, description="What it does")
     enum: list[Any] | None = Field(None, min_length=1, description="The only allowed values")
-    minimum: int | float | None = Field(None, description="Smallest value")
-    maximum: int | float | None = Field(None, description="Largest value")
-    exclusiveMinimum: int | float | None = Field(None, description="Every value is larger")  # noqa: N815
-    exclusiveMaximum: int | float | None = Field(None, description="Every value is smaller")  # noqa: N815
-    multipleOf: int | float | None = Field(None, gt=0, description="Every value is a multiple")  # noqa: N815
+    minimum: Number | None = Field(None, description="Smallest value")
+    maximum: Number | None = Field(None, description="Largest value")
+    exclusiveMinimum: Number | None = Field(None, description="Every value is larger")  # noqa: N815
+    exclusiveMaximum: Number | None = Field(None, description="Every value is smaller")  # noqa: N815
+    multipleOf: Number | None = Field(None, description="Every value is a multiple")  # noqa: N815
     minLength: int | None = Field(None, ge=0, description="Shortest string")  # noqa: N815
     maxLength: int | None = Field(None, ge=0, description="Longest string")  # noqa: N815
     pattern: Text | None = Field(None, description="Regular expression that a string matches")
@@ -330,7 +332,7 @@ class Overlay(SpecModel):
 
     description: str | None = Field(None, max_length=4096, description="Replaces the description")
     schedule: AnySchedule | None = Field(None, description="Replaces the schedule; null: by hand")
-    params: dict[ValueName, Any] = Field(default_factory=dict, description="Other defaults, or other fields, of declared parameters")
+    params: dict[ParamName, Any] = Field(default_factory=dict, description="Other defaults, or other fields, of declared parameters")
     tags: list[Text] = Field(default_factory=list, description="Replaces the tags")
     owner: Text | None = Field(None, description="Replaces the owner")
     start_date: Moment | None = Field(None, description="Replaces the start date")
@@ -351,7 +353,7 @@ class PipelineSpec(SpecModel):
     name: Annotated[str, StringConstraints(pattern=forms.PIPELINE_NAME)] = Field(description="Name of the pipeline, and id of its DAG")
     description: str = Field("", max_length=65_536, description="What the pipeline does")
     schedule: AnySchedule | None = Field(None, description="When it runs: cron, a preset such as @weekly, or assets; absent: by hand")
-    params: dict[ValueName, ParamSpec] = Field(default_factory=dict, description="What a run may be given")
+    params: dict[ParamName, ParamSpec] = Field(default_factory=dict, description="What a run may be given")
     tags: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(default_factory=list, description="Tags of the DAG")
     owner: Text | None = Field(None, description="Owner of the tasks")
     start_date: Moment | None = Field(None, description="First date of the schedule, ISO 8601; UTC unless it says otherwise")

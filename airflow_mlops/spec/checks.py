@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a step must be, given its kind, its runtime and what it refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from airflow_mlops.spec.building import Builder, Location, Report
+from airflow_mlops.spec.documents import KEY
+from airflow_mlops.spec.graph import Step
+from airflow_mlops.spec.models import PARAMETER_TYPES, PROGRAM_KINDS, StepSpec
+from airflow_mlops.spec.passthrough import check_docker
+from airflow_mlops.spec.problems import did_you_mean, one_of
+from airflow_mlops.spec.scopes import Scope
+from airflow_mlops.spec.templates import TemplateError, references
+
+_ALWAYS = frozenset(("name", "kind", "description", "needs", "retries", "infra_retries", "backoff"))
+_ALLOWED: dict[str, frozenset[str]] = {
+    "operator": _ALWAYS | {"params", "inputs", "outputs", "timeout", "operator"},
+    "import": _ALWAYS | {"params", "uri", "type", "digest", "outputs"},
+}
+_NOT_FOR_PROGRAMS = frozenset(("operator", "uri", "type", "digest"))
+_RESERVED_PREFIX = "MLOPS_"
+
+
+class Checks:
+    """
+    The checks of all steps of a spec.
+
+    :param params: names of the declared parameters, in the order of the file
+    :param builder: knows which parts of a step were cut out, about which nothing can be said
+    """
+
+    def __init__(self, params: tuple[str, ...], report: Report, builder: Builder) -> None:
+        self._params = params
+        self._known_params = frozenset(params)
+        self._report = report
+        self._builder = builder
+
+    def check(self, step: Step) -> None:
+        """Report what is wrong with a step, and add the parameters that its templates name to those it gets."""
+        spec = step.spec
+        broken = self._builder.is_broken
+        if broken(step, ""):
+            return
+        if not broken(step, "kind"):
+            self._check_keys(step)
+            if (check := _DEMANDS.get(spec.kind)) is not None:
+                for keys, message in check(step, broken):
+                    self._say(step, keys, message)
+            if spec.kind in PROGRAM_KINDS:
+                self._check_program(step)
+        if spec.params:
+            self._check_params(step)
+        if spec.outputs and spec.kind != "import":
+            self._check_outputs(step)
+        for where, text in _templates(spec):
+            if "{{" in text or "{%" in text:
+                self._check_template(step, where, text)
+        if spec.params and step.inputs:
+            self._check_shadowing(step)
+
+    def _say(self, step: Step, keys: Location, message: str) -> None:
+        self._report((*step.location, *keys), message)
+
+    def _check_keys(self, step: Step) -> None:
+        spec = step.spec
+        given = spec.model_fields_set
+        if spec.kind in PROGRAM_KINDS:
+            wrong = given & _NOT_FOR_PROGRAMS
+            if not wrong:
+                return
+        else:
+            wrong = given - _ALLOWED[spec.kind]
+        if spec.kind == "import" and "outputs" in given and spec.type is None:
+            wrong = wrong | {"outputs"}
+        for name in sorted(wrong):
+            keys = [key for key in StepSpec.model_fields if key in _allowed_for(spec.kind)]
+            self._say(step, (name, KEY), f"key '{name}' is not for kind '{spec.kind}' (step '{spec.name}'); expected {one_of(keys)}")
+
+    def _check_program(self, step: Step) -> None:
+        spec, broken = step.spec, self._builder.is_broken
+        if spec.runtime == "docker":
+            if spec.image is None and not broken(step, "image"):
+                self._say(step, (), f"step '{spec.name}' has no image, which runtime 'docker' needs; expected 'image', here or in 'defaults'")
+            if spec.docker:
+                for name, message in check_docker(spec.docker):
+                    self._say(step, ("docker", name, KEY), message)
+        elif not spec.command and not broken(step, "command") and not broken(step, "runtime"):
+            self._say(step, (), f"step '{spec.name}' has no command, which runtime 'process' needs; expected a list such as [python, {spec.name}.py]")
+        for name in spec.env:
+            if name.startswith(_RESERVED_PREFIX):
+                self._say(step, ("env", name, KEY), f"variable '{name}' starts with '{_RESERVED_PREFIX}', which belongs to the contract with the step; expected another name")
+        for name, secret in spec.secrets.items():
+            if secret.as_ == "env" and name in spec.env:
+                self._say(step, ("secrets", name, KEY), f"'{name}' is both a secret and a variable of 'env'; expected one of the two")
+            if name.startswith(_RESERVED_PREFIX):
+                self._say(step, ("secrets", name, KEY), f"secret '{name}' starts with '{_RESERVED_PREFIX}', which belongs to the contract with the step; expected another name")
+
+    def _check_params(self, step: Step) -> None:
+        for index, name in enumerate(step.spec.params):
+            if name not in self._known_params:
+                near = did_you_mean(name, self._params)
+                self._say(step, ("params", index), f"step '{step.spec.name}' asks for parameter '{name}', which is not declared; expected {one_of(self._params)}{near}")
+
+    def _check_outputs(self, step: Step) -> None:
+        spec = step.spec
+        for name, output in spec.outputs.items():
+            where = ("outputs", name)
+            if output.file is not None and output.is_parameter:
+                self._say(step, (*where, "file"), f"output '{name}' is a parameter ('{output.type}'), which has no file name; expected no 'file'")
+            if output.keys is not None and output.type != "metrics":
+                self._say(step, (*where, "keys"), f"output '{name}' is a {output.type}; 'keys' are for outputs of type metrics")
+            if spec.kind != "operator":
+                for key in ("uri", "digest"):
+                    if getattr(output, key) is not None:
+                        self._say(step, (*where, key), f"output '{name}' has a '{key}', which is for steps of kind operator; expected what the program writes")
+            elif output.is_artifact and output.uri is None:
+                self._say(step, where, f"output '{name}' is a {output.type} without a URI; expected {{type: {output.type}, uri: …}}, where the operator leaves it")
+
+    def _check_template(self, step: Step, where: Location, text: str) -> None:
+        try:
+            names = references(text)
+        except TemplateError as error:
+            self._say(step, where, f"template of step '{step.spec.name}': {error}")
+            return
+        scope = Scope(step, self._params, self._builder)
+        for name in names:
+            if problem := scope.problem(name):
+                self._say(step, where, f"template of step '{step.spec.name}': {problem}")
+            elif name[0] == "params" and name[1] not in step.spec.params:
+                step.spec.params.append(name[1])
+
+    def _check_shadowing(self, step: Step) -> None:
+        given = {name.upper(): name for name in step.spec.params}
+        for name, item in step.inputs.items():
+            if item.type in PARAMETER_TYPES and name.upper() in given:
+                variable = f"MLOPS_PARAM_{name.upper()}"
+                message = f"input '{name}' and parameter '{given[name.upper()]}' are both {variable}; expected another name for the input"
+                self._say(step, ("inputs", name, KEY), message)
+
+
+def _allowed_for(kind: str) -> frozenset[str]:
+    return _ALLOWED.get(kind) or frozenset(StepSpec.model_fields) - _NOT_FOR_PROGRAMS
+
+
+def _templates(spec: StepSpec) -> Iterator[tuple[Location, str]]:
+    if spec.image is not None:
+        yield ("image",), spec.image
+    for index, text in enumerate(spec.command):
+        yield ("command", index), text
+    for index, text in enumerate(spec.args):
+        yield ("args", index), text
+    for name, text in spec.env.items():
+        yield ("env", name), text
+    if spec.uri is not None:
+        yield ("uri",), spec.uri
+    if spec.outputs and spec.kind == "operator":
+        for name, output in spec.outputs.items():
+            if output.uri is not None:
+                yield ("outputs", name, "uri"), output.uri
+    if spec.operator is not None:
+        yield from _nested(("operator", "arguments"), spec.operator.arguments)
+
+
+def _nested(where: Location, value: Any) -> Iterator[tuple[Location, str]]:
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _nested((*where, key), item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _nested((*where, index), item)
+
+
+Broken = Callable[[Step, str], bool]
+Demand = Iterator[tuple[Location, str]]
+
+
+def _train(step: Step, broken: Broken) -> Demand:
+    if not broken(step, "outputs") and not any(output.type == "model" for output in step.spec.outputs.values()):
+        yield _near(step, "outputs"), f"step '{step.spec.name}' of kind train makes no model; expected an output such as {{model: model}}"
+
+
+def _evaluate(step: Step, broken: Broken) -> Demand:
+    if not broken(step, "outputs") and not any(output.type == "metrics" for output in step.spec.outputs.values()):
+        yield _near(step, "outputs"), f"step '{step.spec.name}' of kind evaluate makes no metrics; expected an output such as {{metrics: metrics}}"
+
+
+def _predict(step: Step, broken: Broken) -> Demand:
+    # An input that could not be looked up may have been the model.
+    if broken(step, "inputs") or len(step.inputs) != len(step.spec.inputs):
+        return
+    models = [name for name, item in step.inputs.items() if item.type == "model"]
+    if len(models) != 1:
+        found = f"has {len(models)} model inputs ({', '.join(models)})" if models else "has no model input"
+        yield _near(step, "inputs"), f"step '{step.spec.name}' of kind predict {found}; expected exactly one, such as {{model: fit.model}}"
+
+
+def _operator(step: Step, broken: Broken) -> Demand:
+    if step.spec.operator is None and not broken(step, "operator"):
+        yield (), f"step '{step.spec.name}' of kind operator has no operator; expected 'operator: {{class: …, arguments: {{…}}}}'"
+
+
+def _import(step: Step, broken: Broken) -> Demand:
+    for key, example in (("uri", "s3://lake/customers/"), ("type", "dataset")):
+        if getattr(step.spec, key) is None and not broken(step, key):
+            yield (), f"step '{step.spec.name}' of kind import has no '{key}'; expected one such as '{key}: {example}'"
+
+
+def _near(step: Step, key: str) -> Location:
+    return (key, KEY) if key in step.spec.model_fields_set else ()
+
+
+_DEMANDS: dict[str, Callable[[Step, Broken], Demand]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "operator": _operator,
+    "import": _import,
+}

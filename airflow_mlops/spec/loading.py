@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a spec file: from text to a pipeline that was found good, or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from yaml.nodes import MappingNode, Node
+
+from airflow_mlops.spec.building import Builder
+from airflow_mlops.spec.checks import Checks
+from airflow_mlops.spec.documents import KEY, compose, exists, locate, read_text, start
+from airflow_mlops.spec.forms import kind_of
+from airflow_mlops.spec.graph import Group, Pipeline
+from airflow_mlops.spec.models import PipelineSpec
+from airflow_mlops.spec.overlays import apply_environment, known_environments
+from airflow_mlops.spec.params import check_param, to_param
+from airflow_mlops.spec.problems import Problem, SpecError, did_you_mean, one_of, shorten
+from airflow_mlops.spec.structure import Structure, split_location
+from airflow_mlops.spec.values import Plain
+
+RUNTIMES = ("process", "docker")
+_MERGED = frozenset(("env", "secrets", "resources", "docker", "process", "backoff"))
+
+
+def load_pipeline(path: str | os.PathLike[str], environment: str | None = None, runtime: str | None = None) -> Pipeline:
+    """
+    Read a spec file and check all of it.
+
+    :param path: the file; other paths in it are relative to its folder
+    :param environment: name of the overlay to apply; ``None`` applies none
+    :param runtime: ``process`` or ``docker`` for all steps that run a program, whatever the spec says
+    :raises SpecError: with every problem of the file at once
+    """
+    file = Path(path)
+    if runtime is not None and runtime not in RUNTIMES:
+        later = " is not supported yet" if runtime == "kubernetes" else ""
+        raise SpecError([Problem(str(file), 0, 0, f"runtime '{runtime}'{later}; expected {one_of(RUNTIMES)}{did_you_mean(runtime, RUNTIMES)}")])
+    with _quiet_collector():
+        return _Loading(file, read_text(file), environment, runtime).load()
+
+
+@contextmanager
+def _quiet_collector() -> Iterator[None]:
+    """Keep Python's cycle collector from running through tens of thousands of nodes that all go away at the end."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class _Loading:
+    """One file on its way to a pipeline."""
+
+    def __init__(self, file: Path, text: str, environment: str | None, runtime: str | None) -> None:
+        self.file = file
+        self.name = str(file)
+        self.text = text
+        self.environment = environment
+        self.runtime = runtime
+        self.problems: list[Problem] = []
+        self.findings: list[tuple[tuple[Any, ...], str]] = []
+
+    def load(self) -> Pipeline:
+        root = self._root()
+        data = self._plain(root)
+        structure = Structure(data, self.runtime)
+        if structure.findings:
+            self.findings.extend(item for item in structure.findings if not _came_from_defaults(root, item[0]))
+        spec = structure.spec
+        tree = self._tree(spec, structure) if spec is not None else Group(())
+        source = self._source(spec) if spec is not None and spec.source is not None else None
+        self._stop_if_wrong(root)
+        assert spec is not None
+        params = {name: to_param(param) for name, param in spec.params.items()}
+        return Pipeline(spec, params, tree, self.file, source, self.environment, self._locator())
+
+    def _root(self) -> MappingNode:
+        root = compose(self.name, self.text)
+        if not isinstance(root, MappingNode):
+            plain = Plain(self.name)
+            what = kind_of(plain.convert(root))
+            self.problems = [*plain.problems, Problem(self.name, *start(root), f"the file holds {what}; expected a mapping that starts with 'apiVersion: mlops/v1'")]
+            raise SpecError(self.problems)
+        if self.environment is None:
+            return root
+        # Keys that are merged in YAML's own way must be in place before an overlay is.
+        plain = Plain(self.name)
+        plain.convert(root)
+        self.problems.extend(plain.problems)
+        known = known_environments(root)
+        if self.environment not in known:
+            message = f"unknown environment '{self.environment}'; expected {one_of(known)}{did_you_mean(self.environment, known)}"
+            self.problems.append(Problem(self.name, *locate(root, ("environments", KEY)), shorten(message)))
+            return root
+        return apply_environment(root, self.environment, self._report_node)
+
+    def _report_node(self, node: Node, message: str) -> None:
+        self.problems.append(Problem(self.name, *start(node), shorten(message)))
+
+    def _plain(self, root: MappingNode) -> dict[str, Any]:
+        plain = Plain(self.name)
+        data: dict[str, Any] = plain.convert(root)
+        self.problems.extend(plain.problems)
+        return data
+
+    def _report(self, path: tuple[Any, ...], message: str) -> None:
+        self.findings.append((path, message))
+
+    def _tree(self, spec: PipelineSpec, structure: Structure) -> Group:
+        builder = Builder(spec, self._report, structure.broken, frozenset(structure.lost))
+        tree = builder.build()
+        names = tuple(dict.fromkeys((*spec.params, *sorted(structure.params))))
+        checks = Checks(names, self._report, builder)
+        for step in tree.steps():
+            checks.check(step)
+        self._check_params(spec)
+        return tree
+
+    def _check_params(self, spec: PipelineSpec) -> None:
+        seen: dict[str, str] = {}
+        for name, param in spec.params.items():
+            first = seen.setdefault(name.upper(), name)
+            if first != name:
+                message = f"parameter '{name}' and parameter '{first}' are both MLOPS_PARAM_{name.upper()}; expected names that differ in more than case"
+                self._report(("params", name, KEY), message)
+            for key, message in check_param(param):
+                self._report(("params", name, key), f"parameter '{name}': {message}")
+            if spec.schedule is not None and "default" not in param.model_fields_set:
+                message = f"parameter '{name}' has no default, which a scheduled run needs; expected 'default', or no 'schedule'"
+                self._report(("params", name, KEY), message)
+
+    def _source(self, spec: PipelineSpec) -> Path | None:
+        source = self.file.parent / str(spec.source)
+        try:
+            if source.is_dir():
+                return source
+        except OSError:
+            pass
+        self._report(("source",), f"source '{spec.source}' is no folder beside the spec; expected the folder of the step code")
+        return None
+
+    def _stop_if_wrong(self, root: MappingNode) -> None:
+        if not self.findings and not self.problems:
+            return
+        # What could not be read as data cannot be judged as a value: one problem at one place is enough.
+        taken = {(problem.line, problem.column) for problem in self.problems}
+        for path, message in self.findings:
+            place = locate(root, path)
+            if place not in taken:
+                self.problems.append(Problem(self.name, *place, shorten(message)))
+        raise SpecError(self.problems)
+
+    def _locator(self) -> _Locator:
+        return _Locator(self.name, self.text, self.environment)
+
+
+class _Locator:
+    """Finds positions when a problem turns up later; until then it costs the text."""
+
+    def __init__(self, name: str, text: str, environment: str | None) -> None:
+        self._name = name
+        self._text = text
+        self._environment = environment
+        self._root: Node | None = None
+
+    def __call__(self, path: Sequence[str | int]) -> tuple[int, int]:
+        if self._root is None:
+            root = compose(self._name, self._text)
+            Plain(self._name).convert(root)
+            if self._environment is not None and isinstance(root, MappingNode):
+                root = apply_environment(root, self._environment, lambda node, message: None)
+            self._root = root
+        return locate(self._root, path)
+
+
+def _came_from_defaults(root: Node, path: tuple[Any, ...]) -> bool:
+    """Whether a finding in a step is about what ``defaults`` put there; it was reported where they are."""
+    home, rest = split_location(tuple(part for part in path if part is not KEY))
+    if not home or not rest:
+        return False
+    depth = 2 if rest[0] in _MERGED else 1
+    return not exists(root, (*home, *rest[:depth]))

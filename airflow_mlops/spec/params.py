@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of a pipeline as JSON Schema, and whether a default lies within its own bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from airflow_mlops.spec.forms import cut, kind_of
+from airflow_mlops.spec.graph import Param
+from airflow_mlops.spec.models import ParamSpec
+from airflow_mlops.spec.problems import one_of
+
+_INFERRED = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+
+
+def to_param(spec: ParamSpec) -> Param:
+    """A parameter as Airflow's ``Param`` takes it."""
+    schema = {name: getattr(spec, name) for name in ParamSpec.model_fields if name in spec.model_fields_set}
+    has_default = "default" in schema
+    default = schema.pop("default", None)
+    for name in [name for name, value in schema.items() if value is None]:
+        del schema[name]
+    if has_default and "type" not in schema and "enum" not in schema and default is not None:
+        schema = {"type": _INFERRED[type(default)], **schema}
+    return Param(schema, default, has_default)
+
+
+def check_param(spec: ParamSpec) -> Iterator[tuple[str, str]]:
+    """
+    What is wrong with a parameter.
+
+    :return: the field, and the problem
+    """
+    param = to_param(spec)
+    schema = param.schema
+    pattern = schema.get("pattern")
+    if pattern is not None and (problem := _pattern_problem(pattern)):
+        yield "pattern", problem
+        return
+    if "multipleOf" in schema and schema["multipleOf"] <= 0:
+        yield "multipleOf", f"multipleOf is {schema['multipleOf']}; expected a number above zero"
+        return
+    for low, high in (("minimum", "maximum"), ("minLength", "maxLength"), ("minItems", "maxItems")):
+        if low in schema and high in schema and schema[low] > schema[high]:
+            yield low, f"{low} {schema[low]} is larger than {high} {schema[high]}; expected a range that holds something"
+    if not param.has_default:
+        return
+    if param.default is None and "type" not in schema and "enum" not in schema:
+        yield "default", "the default is null, which tells no type; expected 'type' beside it, such as type: [string, 'null']"
+        return
+    if problem := value_problem(schema, param.default):
+        yield "default", f"default {cut(param.default)} {problem}"
+
+
+def value_problem(schema: dict[str, Any], value: Any) -> str | None:
+    """What JSON Schema has against a value, in the fields that a parameter may have; ``None`` if nothing."""
+    for check in (_type, _enum, _range, _size, _matches, _items):
+        if problem := check(schema, value):
+            return problem
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_type(name: str, value: Any) -> bool:
+    if name == "number":
+        return _is_number(value)
+    if name == "integer":
+        return _is_number(value) and (isinstance(value, int) or value.is_integer())
+    kinds: dict[str, type] = {"string": str, "boolean": bool, "array": list, "object": dict, "null": type(None)}
+    return name in kinds and isinstance(value, kinds[name])
+
+
+def _type(schema: dict[str, Any], value: Any) -> str | None:
+    types = schema.get("type")
+    if types is None:
+        return None
+    names = types if isinstance(types, list) else [types]
+    if any(isinstance(name, str) and _is_type(name, value) for name in names):
+        return None
+    return f"is {kind_of(value)}; expected {one_of([str(name) for name in names])}, which 'type' asks for"
+
+
+def _enum(schema: dict[str, Any], value: Any) -> str | None:
+    enum = schema.get("enum")
+    if not isinstance(enum, list) or any(item == value and isinstance(item, bool) == isinstance(value, bool) for item in enum):
+        return None
+    return f"is not in 'enum'; expected {one_of([cut(item) for item in enum])}"
+
+
+def _range(schema: dict[str, Any], value: Any) -> str | None:
+    if not _is_number(value):
+        return None
+    bounds = (
+        ("minimum", "at least", lambda bound: value >= bound),
+        ("maximum", "at most", lambda bound: value <= bound),
+        ("exclusiveMinimum", "more than", lambda bound: value > bound),
+        ("exclusiveMaximum", "less than", lambda bound: value < bound),
+    )
+    for name, words, holds in bounds:
+        bound = schema.get(name)
+        if _is_number(bound) and not holds(bound):
+            return f"is outside its own bounds; expected {words} {bound} ({name})"
+    step = schema.get("multipleOf")
+    if _is_number(step) and step and not _is_multiple(value, step):
+        return f"is no multiple of {step}; expected one (multipleOf)"
+    return None
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    try:
+        quotient = value / step
+        return abs(quotient - round(quotient)) < 1e-9 * max(1.0, abs(quotient))  # noqa: PLR2004
+    except (OverflowError, ValueError):
+        return isinstance(value, int) and isinstance(step, int) and value % step == 0
+
+
+def _size(schema: dict[str, Any], value: Any) -> str | None:
+    if not isinstance(value, (str, list)):
+        return None
+    low, high, what = ("minLength", "maxLength", "characters") if isinstance(value, str) else ("minItems", "maxItems", "items")
+    for name, words, wrong in ((low, "at least", lambda bound: len(value) < bound), (high, "at most", lambda bound: len(value) > bound)):
+        bound = schema.get(name)
+        if _is_number(bound) and wrong(bound):
+            return f"has {len(value)} {what}; expected {words} {bound} ({name})"
+    if isinstance(value, list) and schema.get("uniqueItems") is True and any(item in value[:at] for at, item in enumerate(value[:1000])):
+        return "repeats an item; expected each once (uniqueItems)"
+    return None
+
+
+def _matches(schema: dict[str, Any], value: Any) -> str | None:
+    pattern = schema.get("pattern")
+    if not isinstance(pattern, str) or not isinstance(value, str):
+        return None
+    validate = _linear(pattern)
+    if validate is None or validate(value):
+        return None
+    return f"does not match its pattern; expected a string that matches {cut(pattern)}"
+
+
+def _items(schema: dict[str, Any], value: Any) -> str | None:
+    items = schema.get("items")
+    if not isinstance(items, dict) or not isinstance(value, list):
+        return None
+    for index, item in enumerate(value):
+        if problem := value_problem(items, item):
+            return f"has an item number {index + 1} that {problem}"
+    return None
+
+
+def _pattern_problem(pattern: str) -> str | None:
+    import re
+
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, ValueError) as error:
+        return f"{cut(pattern)} is no regular expression: {error}; expected one"
+    return None
+
+
+def _linear(pattern: str) -> Any:
+    """A matcher in linear time: a spec's pattern must not be able to hang its reader. ``None`` where it needs what only backtracking has."""
+    from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+    try:
+        return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
+    except SchemaError:
+        return None
