@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A step's program run by hand: folders and variables as the contract promises them, and no pipeline anywhere near.
+
+What passes here proves that the examples' code needs the contract alone. Paths and templates come from the spec file, so a step
+cannot be tested with other names than it is given in a run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+EXAMPLES = Path(__file__).parents[2] / "dags"
+
+
+class Failed(Exception):
+    """A step's program ended with another exit code than 0; the message is what it printed."""
+
+
+@dataclass
+class Example:
+    """
+    An example whose steps are run one by one.
+
+    :param name: folder below ``dags/``
+    :param folder: scratch folder
+    :param params: pipeline parameters that differ from their defaults
+    """
+
+    name: str
+    folder: Path
+    params: Mapping[str, Any] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
+    """What the steps have made so far: paths of artifacts and values of parameters, by ``step.output``."""
+
+    def __post_init__(self) -> None:
+        self.file = EXAMPLES / self.name / "pipeline.yaml"
+        self.spec = yaml.safe_load(self.file.read_text(encoding="utf-8"))
+        self.steps = {step["name"]: step for step in self.spec["steps"]}
+
+    def run_all(self) -> None:
+        """Run every step, in the order of the file."""
+        for name in self.steps:
+            self.run(name)
+
+    def run(self, name: str) -> str:
+        """
+        Run one step and take its outputs.
+
+        :returns: what the program printed
+        :raises Failed: if it did not end with 0
+        """
+        step = self.steps[name]
+        outputs = {output: self._output(name, output, form) for output, form in step["outputs"].items()}
+        inputs = {key: self.made[reference] for key, reference in step.get("inputs", {}).items()}
+        params = {key: self._param(key) for key in step.get("params", [])}
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.folder),
+            **{f"MLOPS_OUTPUT_{key.upper()}": str(path) for key, path in outputs.items()},
+            **{f"MLOPS_INPUT_{key.upper()}": str(value) for key, value in inputs.items() if isinstance(value, Path)},
+            **{f"MLOPS_PARAM_{key.upper()}": _text(value) for key, value in inputs.items() if not isinstance(value, Path)},
+            **{f"MLOPS_PARAM_{key.upper()}": _text(value) for key, value in params.items()},
+        }
+        names = {f"inputs.{key}": value for key, value in inputs.items()}
+        names |= {f"{kind}.{key}.path": value for kind, group in (("inputs", inputs), ("outputs", outputs)) for key, value in group.items()}
+        command = [re.sub(r"{{ *(\S+) *}}", lambda match: _text(names[match[1]]), word) for word in step["command"]]
+        done = subprocess.run(  # noqa: S603 - the example's own program
+            command, cwd=self.file.parent / "src", env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        if done.returncode:
+            raise Failed(f"{name}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+        for output, path in outputs.items():
+            self.made[f"{name}.{output}"] = self._taken(step["outputs"][output], path)
+        return done.stdout
+
+    def metrics(self, reference: str) -> dict[str, Any]:
+        """A metrics output, read as strictly as the product reads it: NaN and Infinity are refused."""
+        text = Path(self.made[reference]).read_text(encoding="utf-8")
+        return dict(json.loads(text, parse_constant=lambda word: (_ for _ in ()).throw(ValueError(f"{word} in {reference}"))))
+
+    def _output(self, step: str, name: str, form: Any) -> Path:
+        folder = self.folder / step / "outputs"
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(form, dict) and "file" in form:
+            (folder / name).mkdir(exist_ok=True)
+            return folder / name / form["file"]
+        return folder / name
+
+    def _taken(self, form: Any, path: Path) -> Any:
+        kind = form if isinstance(form, str) else form["type"]
+        if kind == "string":
+            return path.read_text(encoding="utf-8").removesuffix("\n")
+        if kind in ("integer", "number", "boolean", "list", "object"):
+            return json.loads(path.read_text(encoding="utf-8"))
+        if not path.exists():
+            raise Failed(f"{path} was not made")
+        return path
+
+    def _param(self, name: str) -> Any:
+        declared = self.spec["params"][name]
+        return self.params.get(name, declared["default"] if isinstance(declared, dict) else declared)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else str(value) if isinstance(value, Path) else json.dumps(value)

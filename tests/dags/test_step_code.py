@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples' step code, run as plain programs: it works, and its results make sense."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dags.by_hand import EXAMPLES, Example, Failed
+
+SKLEARN = "the step code of this example runs on scikit-learn: uv pip install scikit-learn pandas skops"
+
+
+@pytest.fixture(scope="module")
+def cancer(tmp_path_factory: pytest.TempPathFactory) -> Example:
+    pytest.importorskip("skops", reason=SKLEARN)
+    example = Example("breast-cancer", tmp_path_factory.mktemp("breast-cancer"))
+    example.run_all()
+    return example
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Example:
+    example = Example("word-count", tmp_path_factory.mktemp("word-count"))
+    example.run_all()
+    return example
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_split_hands_on_every_row_once(cancer: Example) -> None:
+    parts = {name: rows(cancer.made[f"split.{name}"]) for name in ("train", "test", "fresh")}
+    assert {name: len(part) for name, part in parts.items()} == {"train": 381, "test": 128, "fresh": 60}
+    features = [tuple(value for key, value in row.items() if key != "malignant") for part in parts.values() for row in part]
+    assert len(set(features)) == 569
+
+
+def test_rows_to_predict_have_no_label(cancer: Example) -> None:
+    assert "malignant" in rows(cancer.made["split.test"])[0]
+    assert "malignant" not in rows(cancer.made["split.fresh"])[0]
+
+
+@pytest.mark.parametrize("step", ["check-logistic", "check-forest"])
+def test_both_candidates_are_good(cancer: Example, step: str) -> None:
+    metrics = cancer.metrics(f"{step}.metrics")
+    assert 0.9 < metrics["accuracy"] <= 1
+    assert 0.97 < metrics["auc"] <= 1
+    assert 0 < metrics["log_loss"] < 0.3
+
+
+def test_candidates_differ(cancer: Example) -> None:
+    assert cancer.metrics("check-logistic.metrics")["log_loss"] != cancer.metrics("check-forest.metrics")["log_loss"]
+
+
+def test_the_report_is_a_page_for_people(cancer: Example) -> None:
+    page = cancer.made["check-forest.report"].read_text(encoding="utf-8")
+    assert page.startswith("# RandomForestClassifier on 128 held-out tumours")
+    assert f"AUC {cancer.metrics('check-forest.metrics')['auc']:.3f}" in page
+
+
+def test_the_larger_auc_wins_and_its_model_is_handed_on(cancer: Example) -> None:
+    aucs = {name: cancer.metrics(f"check-{name}.metrics")["auc"] for name in ("logistic", "forest")}
+    winner = max(aucs, key=lambda name: aucs[name])
+    assert cancer.made["choose.winner"] == winner
+    assert cancer.made["choose.model"].read_bytes() == cancer.made[f"{winner}.model"].read_bytes()
+    assert cancer.metrics("choose.metrics") == cancer.metrics(f"check-{winner}.metrics")
+
+
+def test_every_row_is_predicted_and_most_are_right(cancer: Example) -> None:
+    predictions = rows(cancer.made["predict.predictions"])
+    assert len(predictions) == cancer.made["split.rows"] == 60
+    assert {row["model"] for row in predictions} == {cancer.made["choose.winner"]}
+    # The labels were taken away, so they are had again from the data set, by looking the rows up.
+    datasets = pytest.importorskip("sklearn.datasets", reason=SKLEARN)
+    data = datasets.load_breast_cancer()
+    truth = {tuple(round(value, 6) for value in row): label == 0 for row, label in zip(data.data.tolist(), data.target, strict=True)}
+    fresh = [tuple(round(float(value), 6) for value in row.values()) for row in rows(cancer.made["split.fresh"])]
+    right = sum(truth[row] == (said["malignant"] == "True") for row, said in zip(fresh, predictions, strict=True))
+    assert right / len(fresh) > 0.9
+
+
+def test_another_number_of_rows_than_expected_is_refused(cancer: Example) -> None:
+    again = Example("breast-cancer", cancer.folder / "again", made={**cancer.made, "split.rows": 59})
+    with pytest.raises(Failed, match="has 60 rows instead of 59"):
+        again.run("predict")
+
+
+def test_parameters_reach_the_programs(cancer: Example) -> None:
+    other = Example("breast-cancer", cancer.folder / "other", params={"test_fraction": 0.5, "fresh_rows": 9, "trees": 3})
+    other.run("split")
+    assert (len(rows(other.made["split.test"])), other.made["split.rows"]) == (280, 9)
+    assert "n_estimators=3" in other.run("forest")
+
+
+def choose(folder: Path, metrics: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"]}
+    for name in ("logistic", "forest"):
+        (folder / name).write_text(f"model {name}", encoding="utf-8")
+        (folder / f"{name}.json").write_text(json.dumps(metrics[name]), encoding="utf-8")
+        environment[f"MLOPS_INPUT_{name.upper()}"] = str(folder / name)
+        environment[f"MLOPS_INPUT_{name.upper()}_METRICS"] = str(folder / f"{name}.json")
+    environment |= {f"MLOPS_OUTPUT_{name.upper()}": str(folder / f"out-{name}") for name in ("model", "metrics", "winner")}
+    command = [sys.executable, str(EXAMPLES / "breast-cancer/src/choose.py"), "--by", "auc", "logistic", "forest"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+
+
+@pytest.mark.parametrize(
+    ("logistic", "forest", "winner"),
+    [
+        ({"auc": 0.9}, {"auc": 0.8}, "logistic"),
+        ({"auc": 0.8}, {"auc": 0.9}, "forest"),
+        ({"auc": 0.9}, {"auc": 0.9}, "logistic"),
+        ({"auc": math.nan}, {"auc": 0.1}, "forest"),
+        ({"auc": 0.1}, {"auc": math.nan}, "logistic"),
+        ({"auc": math.inf}, {"auc": 0.1}, "forest"),
+        ({}, {"auc": 0.1}, "forest"),
+    ],
+)
+def test_the_better_wins_ties_go_to_the_first_and_nan_never_wins(
+    tmp_path: Path, logistic: dict[str, float], forest: dict[str, float], winner: str
+) -> None:
+    done = choose(tmp_path, {"logistic": logistic, "forest": forest})
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out-winner").read_text(encoding="utf-8") == winner
+    assert (tmp_path / "out-model").read_text(encoding="utf-8") == f"model {winner}"
+
+
+def test_no_usable_candidate_is_a_failure_that_says_so(tmp_path: Path) -> None:
+    done = choose(tmp_path, {"logistic": {"auc": math.nan}, "forest": {}})
+    assert done.returncode == 1
+    assert "no candidate has a usable 'auc'" in done.stderr
+    assert not (tmp_path / "out-model").exists()
+
+
+def test_awk_counts_as_python_does(words: Example) -> None:
+    text = (EXAMPLES / "word-count/src/jabberwocky.txt").read_text(encoding="utf-8").lower()
+    expected = Counter(word for word in "".join(char if "a" <= char <= "z" else " " for char in text).split() if len(word) >= 3)
+    counted = [line.split("\t") for line in words.made["count.counts"].read_text(encoding="utf-8").splitlines()]
+    assert {word: int(count) for count, word in counted} == expected
+    assert words.made["words.total"] == expected.total()
+
+
+def test_awk_writes_metrics(words: Example) -> None:
+    metrics = words.metrics("measure.metrics")
+    assert metrics["words"] == words.made["words.total"] == 142
+    assert metrics["richness"] == pytest.approx(metrics["distinct"] / metrics["words"], abs=1e-4)
+
+
+def test_the_report_lists_the_ten_most_frequent_words(words: Example) -> None:
+    lines = words.made["top.report"].read_text(encoding="utf-8").splitlines()
+    assert lines[:4] == ["| times | word |", "|---|---|", "| 19 | the |", "| 14 | and |"]
+    assert len(lines) == 12
+
+
+def test_no_words_to_measure_is_a_failure_that_says_so(tmp_path: Path) -> None:
+    example = Example("word-count", tmp_path, params={"min_length": 20})
+    example.run("words")
+    example.run("count")
+    with pytest.raises(Failed, match="no words to measure"):
+        example.run("measure")
+
+
+def test_word_count_needs_nothing_but_busybox() -> None:
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        pytest.skip("busybox is not installed")
+    listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, timeout=10, check=True).stdout.split()  # noqa: S603
+    assert {"sh", "awk", "tr", "sort", "head", "cat"} <= set(listed)
+
+
+def test_quickstart_trains_a_good_model(tmp_path: Path) -> None:
+    pytest.importorskip("skops", reason=SKLEARN)
+    example = Example("quickstart", tmp_path)
+    example.run_all()
+    assert example.metrics("check.metrics")["accuracy"] > 0.9
