@@ -2,8 +2,8 @@
 """
 A step's program run by hand: folders and variables as the contract promises them, and no pipeline anywhere near.
 
-What passes here proves that the examples' code needs the contract alone. Paths and templates come from the spec file, so a step
-cannot be tested with other names than it is given in a run.
+What passes here proves that the examples' code needs the contract alone. Paths and templates come from the spec file,
+so a step cannot be tested with other names than it is given in a run.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 EXAMPLES = Path(__file__).parents[2] / "dags"
 
@@ -62,20 +64,28 @@ class Example:
         step = self.steps[name]
         outputs = {output: self._output(name, output, form) for output, form in step["outputs"].items()}
         inputs = {key: self.made[reference] for key, reference in step.get("inputs", {}).items()}
-        params = {key: self._param(key) for key in step.get("params", [])}
+        paths = {key: value for key, value in inputs.items() if isinstance(value, Path)}
+        values = {key: self._param(key) for key in step.get("params", [])}
+        values |= {key: value for key, value in inputs.items() if key not in paths}
         environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.folder),
             **{f"MLOPS_OUTPUT_{key.upper()}": str(path) for key, path in outputs.items()},
-            **{f"MLOPS_INPUT_{key.upper()}": str(value) for key, value in inputs.items() if isinstance(value, Path)},
-            **{f"MLOPS_PARAM_{key.upper()}": _text(value) for key, value in inputs.items() if not isinstance(value, Path)},
-            **{f"MLOPS_PARAM_{key.upper()}": _text(value) for key, value in params.items()},
+            **{f"MLOPS_INPUT_{key.upper()}": str(path) for key, path in paths.items()},
+            **{f"MLOPS_PARAM_{key.upper()}": _text(value) for key, value in values.items()},
         }
         names = {f"inputs.{key}": value for key, value in inputs.items()}
-        names |= {f"{kind}.{key}.path": value for kind, group in (("inputs", inputs), ("outputs", outputs)) for key, value in group.items()}
+        names |= {f"inputs.{key}.path": path for key, path in paths.items()}
+        names |= {f"outputs.{key}.path": path for key, path in outputs.items()}
         command = [re.sub(r"{{ *(\S+) *}}", lambda match: _text(names[match[1]]), word) for word in step["command"]]
         done = subprocess.run(  # noqa: S603 - the example's own program
-            command, cwd=self.file.parent / "src", env=environment, capture_output=True, text=True, timeout=120, check=False
+            command,
+            cwd=self.file.parent / "src",
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         if done.returncode:
             raise Failed(f"{name}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
@@ -86,7 +96,7 @@ class Example:
     def metrics(self, reference: str) -> dict[str, Any]:
         """A metrics output, read as strictly as the product reads it: NaN and Infinity are refused."""
         text = Path(self.made[reference]).read_text(encoding="utf-8")
-        return dict(json.loads(text, parse_constant=lambda word: (_ for _ in ()).throw(ValueError(f"{word} in {reference}"))))
+        return dict(json.loads(text, parse_constant=_refuse))
 
     def _output(self, step: str, name: str, form: Any) -> Path:
         folder = self.folder / step / "outputs"
@@ -109,6 +119,10 @@ class Example:
     def _param(self, name: str) -> Any:
         declared = self.spec["params"][name]
         return self.params.get(name, declared["default"] if isinstance(declared, dict) else declared)
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
 
 
 def _text(value: Any) -> str:

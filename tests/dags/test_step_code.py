@@ -11,12 +11,14 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.dags.by_hand import EXAMPLES, Example, Failed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SKLEARN = "the step code of this example runs on scikit-learn: uv pip install scikit-learn pandas skops"
 
@@ -44,8 +46,10 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_split_hands_on_every_row_once(cancer: Example) -> None:
     parts = {name: rows(cancer.made[f"split.{name}"]) for name in ("train", "test", "fresh")}
     assert {name: len(part) for name, part in parts.items()} == {"train": 381, "test": 128, "fresh": 60}
-    features = [tuple(value for key, value in row.items() if key != "malignant") for part in parts.values() for row in part]
-    assert len(set(features)) == 569
+    features = {
+        tuple(value for key, value in row.items() if key != "malignant") for part in parts.values() for row in part
+    }
+    assert len(features) == 569
 
 
 def test_rows_to_predict_have_no_label(cancer: Example) -> None:
@@ -85,10 +89,10 @@ def test_every_row_is_predicted_and_most_are_right(cancer: Example) -> None:
     assert {row["model"] for row in predictions} == {cancer.made["choose.winner"]}
     # The labels were taken away, so they are had again from the data set, by looking the rows up.
     datasets = pytest.importorskip("sklearn.datasets", reason=SKLEARN)
-    data = datasets.load_breast_cancer()
-    truth = {tuple(round(value, 6) for value in row): label == 0 for row, label in zip(data.data.tolist(), data.target, strict=True)}
-    fresh = [tuple(round(float(value), 6) for value in row.values()) for row in rows(cancer.made["split.fresh"])]
-    right = sum(truth[row] == (said["malignant"] == "True") for row, said in zip(fresh, predictions, strict=True))
+    features, labels = datasets.load_breast_cancer(return_X_y=True)
+    malignant = {tuple(row): label == 0 for row, label in zip(features.tolist(), labels.tolist(), strict=True)}
+    fresh = [tuple(map(float, row.values())) for row in rows(cancer.made["split.fresh"])]
+    right = sum(malignant[row] == (said["malignant"] == "True") for row, said in zip(fresh, predictions, strict=True))
     assert right / len(fresh) > 0.9
 
 
@@ -99,7 +103,8 @@ def test_another_number_of_rows_than_expected_is_refused(cancer: Example) -> Non
 
 
 def test_parameters_reach_the_programs(cancer: Example) -> None:
-    other = Example("breast-cancer", cancer.folder / "other", params={"test_fraction": 0.5, "fresh_rows": 9, "trees": 3})
+    params = {"test_fraction": 0.5, "fresh_rows": 9, "trees": 3}
+    other = Example("breast-cancer", cancer.folder / "other", params=params)
     other.run("split")
     assert (len(rows(other.made["split.test"])), other.made["split.rows"]) == (280, 9)
     assert "n_estimators=3" in other.run("forest")
@@ -112,7 +117,8 @@ def choose(folder: Path, metrics: dict[str, Any]) -> subprocess.CompletedProcess
         (folder / f"{name}.json").write_text(json.dumps(metrics[name]), encoding="utf-8")
         environment[f"MLOPS_INPUT_{name.upper()}"] = str(folder / name)
         environment[f"MLOPS_INPUT_{name.upper()}_METRICS"] = str(folder / f"{name}.json")
-    environment |= {f"MLOPS_OUTPUT_{name.upper()}": str(folder / f"out-{name}") for name in ("model", "metrics", "winner")}
+    for name in ("model", "metrics", "winner"):
+        environment[f"MLOPS_OUTPUT_{name.upper()}"] = str(folder / f"out-{name}")
     command = [sys.executable, str(EXAMPLES / "breast-cancer/src/choose.py"), "--by", "auc", "logistic", "forest"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
 
@@ -147,7 +153,8 @@ def test_no_usable_candidate_is_a_failure_that_says_so(tmp_path: Path) -> None:
 
 def test_awk_counts_as_python_does(words: Example) -> None:
     text = (EXAMPLES / "word-count/src/jabberwocky.txt").read_text(encoding="utf-8").lower()
-    expected = Counter(word for word in "".join(char if "a" <= char <= "z" else " " for char in text).split() if len(word) >= 3)
+    letters = "".join(char if "a" <= char <= "z" else " " for char in text)
+    expected = Counter(word for word in letters.split() if len(word) >= 3)
     counted = [line.split("\t") for line in words.made["count.counts"].read_text(encoding="utf-8").splitlines()]
     assert {word: int(count) for count, word in counted} == expected
     assert words.made["words.total"] == expected.total()

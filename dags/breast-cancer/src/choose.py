@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep the better of several models: the larger metric wins, of equals the one named first, and what is no number never."""
+"""Keep the better of several models: the larger metric wins; of equals the one named first; what is no number never."""
 
 import argparse
 import json
@@ -13,8 +13,13 @@ parser.add_argument("--by", required=True, help="the metric to compare; larger i
 parser.add_argument("names", nargs="+", help="inputs that hold models; the metrics of NAME are the input NAME_metrics")
 arguments = parser.parse_args()
 
-metrics = {name: json.loads(Path(os.environ[f"MLOPS_INPUT_{name.upper()}_METRICS"]).read_text()) for name in arguments.names}
-scores = {name: metrics[name].get(arguments.by) for name in arguments.names}
+
+def score(name):
+    metrics = json.loads(Path(os.environ[f"MLOPS_INPUT_{name.upper()}_METRICS"]).read_text())
+    return metrics.get(arguments.by)
+
+
+scores = {name: score(name) for name in arguments.names}
 able = [name for name in arguments.names if isinstance(scores[name], (int, float)) and math.isfinite(scores[name])]
 if not able:
     raise SystemExit(f"no candidate has a usable {arguments.by!r}: {scores}")
