@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_mlops.spec.graph import Group, Input, Param, Pipeline, Step
     from airflow_mlops.spec.loading import load_pipeline
-    from airflow_mlops.spec.models import InputSpec, Output, PipelineSpec, Resources, Secret, StepSpec, Volume
+    from airflow_mlops.spec.models import (
+        InputSpec,
+        Output,
+        PipelineSpec,
+        Resources,
+        Secret,
+        StepSpec,
+        Volume,
+    )
     from airflow_mlops.spec.problems import Problem, SpecError
     from airflow_mlops.spec.render import to_mermaid, to_text
     from airflow_mlops.spec.schema import spec_schema
@@ -22,7 +30,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "graph": ("Group", "Input", "Param", "Pipeline", "Step"),
     "loading": ("load_pipeline",),
-    "models": ("InputSpec", "Output", "PipelineSpec", "Resources", "Secret", "StepSpec", "Volume"),
+    "models": (
+        "InputSpec",
+        "Output",
+        "PipelineSpec",
+        "Resources",
+        "Secret",
+        "StepSpec",
+        "Volume",
+    ),
     "problems": ("Problem", "SpecError"),
     "render": ("to_mermaid", "to_text"),
     "schema": ("spec_schema",),

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_mlops.spec.graph import Group, Input, Step
-from airflow_mlops.spec.models import GroupSpec, InputSpec, Output, PipelineSpec, StepSpec
+from airflow_mlops.spec.models import (
+    GroupSpec,
+    InputSpec,
+    Output,
+    PipelineSpec,
+    StepSpec,
+)
 from airflow_mlops.spec.ordering import find_cycles
 from airflow_mlops.spec.problems import did_you_mean, one_of
 from airflow_mlops.spec.structure import PLACEHOLDER
@@ -47,7 +53,13 @@ class Builder:
     :param lost: names that somebody may refer to and that no step has any more, since they were wrong
     """
 
-    def __init__(self, spec: PipelineSpec, report: Report, broken: dict[Location, set[str]], lost: frozenset[str]) -> None:
+    def __init__(
+        self,
+        spec: PipelineSpec,
+        report: Report,
+        broken: dict[Location, set[str]],
+        lost: frozenset[str],
+    ) -> None:
         self._report = report
         self._broken = broken
         self._lost = lost
@@ -67,7 +79,10 @@ class Builder:
             for cycle in find_cycles(self._entries):
                 at = cycle[0].node
                 path = " -> ".join(item.label for item in (*cycle, cycle[0]))
-                self._report((*at.location, "name"), f"steps wait for each other in a cycle: {path}; expected an order without one")
+                self._report(
+                    (*at.location, "name"),
+                    f"steps wait for each other in a cycle: {path}; expected an order without one",
+                )
         root = self._root.node
         assert isinstance(root, Group)
         return root
@@ -85,7 +100,13 @@ class Builder:
             here = (*location, index)
             if isinstance(spec, StepSpec):
                 if spec.kind == "import" and spec.type is not None:
-                    spec.outputs = {spec.type: Output.model_construct(type=spec.type, uri=spec.uri, digest=spec.digest or "content")}
+                    spec.outputs = {
+                        spec.type: Output.model_construct(
+                            type=spec.type,
+                            uri=spec.uri,
+                            digest=spec.digest or "content",
+                        )
+                    }
                 node: Step | Group = Step(path, spec, {}, (), here)
             else:
                 node = Group(path, (), (), spec.description, here)
@@ -115,7 +136,10 @@ class Builder:
         for index, wanted in enumerate(entry.wanted):
             found = self._find(entry, wanted)
             if isinstance(found, str):
-                self._report((*entry.node.location, "needs", index), f"{_who(entry)} needs {found}")
+                self._report(
+                    (*entry.node.location, "needs", index),
+                    f"{_who(entry)} needs {found}",
+                )
             elif found is not None and self._order(entry, found, ("needs", index)):
                 paths.append(found.node.path)
         entry.node.needs = tuple(dict.fromkeys(paths))
@@ -138,14 +162,20 @@ class Builder:
         producer = found.node
         if isinstance(producer, Group):
             names = [f"{wanted}/{name}.{output}" for name, output in _outputs_of(found)]
-            self._report(where, f"{_who(entry)} reads '{spec.from_}', but '{wanted}' is a group; expected {one_of(names)}")
+            self._report(
+                where,
+                f"{_who(entry)} reads '{spec.from_}', but '{wanted}' is a group; expected {one_of(names)}",
+            )
             return None
         if not self._order(entry, found, ("inputs", name, "from")):
             return None
         output = producer.spec.outputs.get(output_name)
         if output is None:
             if not self.is_broken(producer, "outputs") and not self.is_broken(producer, "kind"):
-                self._report(where, _no_such_output(entry, spec.from_, wanted, list(producer.spec.outputs)))
+                self._report(
+                    where,
+                    _no_such_output(entry, spec.from_, wanted, list(producer.spec.outputs)),
+                )
             return None
         self._check_type(entry, name, spec, output)
         return Input(producer.path, output_name, output.type, spec.optional, spec.stage)
@@ -153,9 +183,15 @@ class Builder:
     def _check_type(self, entry: Entry, name: str, spec: InputSpec, output: Output) -> None:
         here = (*entry.node.location, "inputs", name)
         if spec.type is not None and spec.type != output.type and not (spec.type == "artifact" and output.is_artifact):
-            self._report((*here, "type"), f"input '{name}' asks for a {spec.type}, but '{spec.from_}' is a {output.type}; expected a {spec.type}")
+            self._report(
+                (*here, "type"),
+                f"input '{name}' asks for a {spec.type}, but '{spec.from_}' is a {output.type}; expected a {spec.type}",
+            )
         if output.is_parameter and spec.stage == "none":
-            self._report((*here, "stage"), f"input '{name}' is a parameter ('{output.type}'), which is never staged; expected no 'stage'")
+            self._report(
+                (*here, "stage"),
+                f"input '{name}' is a parameter ('{output.type}'), which is never staged; expected no 'stage'",
+            )
 
     def _find(self, entry: Entry, wanted: str, reads: str | None = None) -> Entry | str | None:
         """A step or group by its name; or what to say; or ``None`` where nothing can be said."""
@@ -193,7 +229,10 @@ class Builder:
         if target.first <= entry.first and entry.last <= target.last and _contains(target, entry):
             what = "itself" if target is entry else f"group '{target.label}', which it belongs to"
             verb = "reads" if keys[0] == "inputs" else "needs"
-            self._report((*entry.node.location, *keys), f"{_who(entry)} {verb} {what}; expected another step")
+            self._report(
+                (*entry.node.location, *keys),
+                f"{_who(entry)} {verb} {what}; expected another step",
+            )
             return False
         if target.last >= entry.first:
             self._forward = True
@@ -241,4 +280,3 @@ def _outputs_of(group: Entry) -> list[tuple[str, str]]:
         if isinstance(entry.node, Step)
         for output in entry.node.spec.outputs
     ]
-

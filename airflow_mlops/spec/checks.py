@@ -9,7 +9,12 @@ from typing import Any
 from airflow_mlops.spec.building import Builder, Location, Report
 from airflow_mlops.spec.documents import KEY
 from airflow_mlops.spec.graph import Step
-from airflow_mlops.spec.models import PARAMETER_TYPES, PROGRAM_KINDS, StepSpec
+from airflow_mlops.spec.models import (
+    PARAMETER_TYPES,
+    PROGRAM_KINDS,
+    STEP_KEYS,
+    StepSpec,
+)
 from airflow_mlops.spec.passthrough import check_docker
 from airflow_mlops.spec.problems import did_you_mean, one_of
 from airflow_mlops.spec.scopes import Scope
@@ -76,48 +81,92 @@ class Checks:
         if spec.kind == "import" and "outputs" in given and spec.type is None:
             wrong = wrong | {"outputs"}
         for name in sorted(wrong):
-            keys = [key for key in StepSpec.model_fields if key in _allowed_for(spec.kind)]
-            self._say(step, (name, KEY), f"key '{name}' is not for kind '{spec.kind}' (step '{spec.name}'); expected {one_of(keys)}")
+            keys = [key for key in STEP_KEYS if key in _allowed_for(spec.kind)]
+            self._say(
+                step,
+                (name, KEY),
+                f"key '{name}' is not for kind '{spec.kind}' (step '{spec.name}'); expected {one_of(keys)}",
+            )
 
     def _check_program(self, step: Step) -> None:
         spec, broken = step.spec, self._builder.is_broken
         if spec.runtime == "docker":
-            if spec.image is None and not broken(step, "image"):
-                self._say(step, (), f"step '{spec.name}' has no image, which runtime 'docker' needs; expected 'image', here or in 'defaults'")
+            if spec.image is None and not broken(step, "image") and not broken(step, "runtime"):
+                self._say(
+                    step,
+                    (),
+                    f"step '{spec.name}' has no image, which runtime 'docker' needs; expected 'image', here or in 'defaults'",
+                )
             if spec.docker:
                 for name, message in check_docker(spec.docker):
                     self._say(step, ("docker", name, KEY), message)
         elif not spec.command and not broken(step, "command") and not broken(step, "runtime"):
-            self._say(step, (), f"step '{spec.name}' has no command, which runtime 'process' needs; expected a list such as [python, {spec.name}.py]")
+            self._say(
+                step,
+                (),
+                f"step '{spec.name}' has no command, which runtime 'process' needs; expected a list such as [python, {spec.name}.py]",
+            )
         for name in spec.env:
             if name.startswith(_RESERVED_PREFIX):
-                self._say(step, ("env", name, KEY), f"variable '{name}' starts with '{_RESERVED_PREFIX}', which belongs to the contract with the step; expected another name")
+                self._say(
+                    step,
+                    ("env", name, KEY),
+                    f"variable '{name}' starts with '{_RESERVED_PREFIX}', which belongs to the contract with the step; expected another name",
+                )
         for name, secret in spec.secrets.items():
             if secret.as_ == "env" and name in spec.env:
-                self._say(step, ("secrets", name, KEY), f"'{name}' is both a secret and a variable of 'env'; expected one of the two")
+                self._say(
+                    step,
+                    ("secrets", name, KEY),
+                    f"'{name}' is both a secret and a variable of 'env'; expected one of the two",
+                )
             if name.startswith(_RESERVED_PREFIX):
-                self._say(step, ("secrets", name, KEY), f"secret '{name}' starts with '{_RESERVED_PREFIX}', which belongs to the contract with the step; expected another name")
+                self._say(
+                    step,
+                    ("secrets", name, KEY),
+                    f"secret '{name}' starts with '{_RESERVED_PREFIX}', which belongs to the contract with the step; expected another name",
+                )
 
     def _check_params(self, step: Step) -> None:
         for index, name in enumerate(step.spec.params):
             if name not in self._known_params:
                 near = did_you_mean(name, self._params)
-                self._say(step, ("params", index), f"step '{step.spec.name}' asks for parameter '{name}', which is not declared; expected {one_of(self._params)}{near}")
+                self._say(
+                    step,
+                    ("params", index),
+                    f"step '{step.spec.name}' asks for parameter '{name}', which is not declared; expected {one_of(self._params)}{near}",
+                )
 
     def _check_outputs(self, step: Step) -> None:
         spec = step.spec
         for name, output in spec.outputs.items():
             where = ("outputs", name)
             if output.file is not None and output.is_parameter:
-                self._say(step, (*where, "file"), f"output '{name}' is a parameter ('{output.type}'), which has no file name; expected no 'file'")
+                self._say(
+                    step,
+                    (*where, "file"),
+                    f"output '{name}' is a parameter ('{output.type}'), which has no file name; expected no 'file'",
+                )
             if output.keys is not None and output.type != "metrics":
-                self._say(step, (*where, "keys"), f"output '{name}' is a {output.type}; 'keys' are for outputs of type metrics")
+                self._say(
+                    step,
+                    (*where, "keys"),
+                    f"output '{name}' is a {output.type}; 'keys' are for outputs of type metrics",
+                )
             if spec.kind != "operator":
                 for key in ("uri", "digest"):
                     if getattr(output, key) is not None:
-                        self._say(step, (*where, key), f"output '{name}' has a '{key}', which is for steps of kind operator; expected what the program writes")
+                        self._say(
+                            step,
+                            (*where, key),
+                            f"output '{name}' has a '{key}', which is for steps of kind operator; expected what the program writes",
+                        )
             elif output.is_artifact and output.uri is None:
-                self._say(step, where, f"output '{name}' is a {output.type} without a URI; expected {{type: {output.type}, uri: …}}, where the operator leaves it")
+                self._say(
+                    step,
+                    where,
+                    f"output '{name}' is a {output.type} without a URI; expected {{type: {output.type}, uri: …}}, where the operator leaves it",
+                )
 
     def _check_template(self, step: Step, where: Location, text: str) -> None:
         try:
@@ -181,12 +230,18 @@ Demand = Iterator[tuple[Location, str]]
 
 def _train(step: Step, broken: Broken) -> Demand:
     if not broken(step, "outputs") and not any(output.type == "model" for output in step.spec.outputs.values()):
-        yield _near(step, "outputs"), f"step '{step.spec.name}' of kind train makes no model; expected an output such as {{model: model}}"
+        yield (
+            _near(step, "outputs"),
+            f"step '{step.spec.name}' of kind train makes no model; expected an output such as {{model: model}}",
+        )
 
 
 def _evaluate(step: Step, broken: Broken) -> Demand:
     if not broken(step, "outputs") and not any(output.type == "metrics" for output in step.spec.outputs.values()):
-        yield _near(step, "outputs"), f"step '{step.spec.name}' of kind evaluate makes no metrics; expected an output such as {{metrics: metrics}}"
+        yield (
+            _near(step, "outputs"),
+            f"step '{step.spec.name}' of kind evaluate makes no metrics; expected an output such as {{metrics: metrics}}",
+        )
 
 
 def _predict(step: Step, broken: Broken) -> Demand:
@@ -196,18 +251,27 @@ def _predict(step: Step, broken: Broken) -> Demand:
     models = [name for name, item in step.inputs.items() if item.type == "model"]
     if len(models) != 1:
         found = f"has {len(models)} model inputs ({', '.join(models)})" if models else "has no model input"
-        yield _near(step, "inputs"), f"step '{step.spec.name}' of kind predict {found}; expected exactly one, such as {{model: fit.model}}"
+        yield (
+            _near(step, "inputs"),
+            f"step '{step.spec.name}' of kind predict {found}; expected exactly one, such as {{model: fit.model}}",
+        )
 
 
 def _operator(step: Step, broken: Broken) -> Demand:
     if step.spec.operator is None and not broken(step, "operator"):
-        yield (), f"step '{step.spec.name}' of kind operator has no operator; expected 'operator: {{class: …, arguments: {{…}}}}'"
+        yield (
+            (),
+            f"step '{step.spec.name}' of kind operator has no operator; expected 'operator: {{class: …, arguments: {{…}}}}'",
+        )
 
 
 def _import(step: Step, broken: Broken) -> Demand:
     for key, example in (("uri", "s3://lake/customers/"), ("type", "dataset")):
         if getattr(step.spec, key) is None and not broken(step, key):
-            yield (), f"step '{step.spec.name}' of kind import has no '{key}'; expected one such as '{key}: {example}'"
+            yield (
+                (),
+                f"step '{step.spec.name}' of kind import has no '{key}'; expected one such as '{key}: {example}'",
+            )
 
 
 def _near(step: Step, key: str) -> Location:

@@ -6,9 +6,31 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 
-PRESETS = ("@once", "@continuous", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+PRESETS = (
+    "@once",
+    "@continuous",
+    "@hourly",
+    "@daily",
+    "@weekly",
+    "@monthly",
+    "@quarterly",
+    "@yearly",
+)
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTHS = (
+    "jan",
+    "feb",
+    "mar",
+    "apr",
+    "may",
+    "jun",
+    "jul",
+    "aug",
+    "sep",
+    "oct",
+    "nov",
+    "dec",
+)
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     ("minute", 0, 59, ()),
@@ -30,7 +52,9 @@ def check_cron(text: str) -> str | None:
         return f"expected one of {', '.join(PRESETS)}" + (f"; did you mean '{near[0]}'?" if near else "")
     fields = text.lower().split() if len(text) <= 200 else []  # noqa: PLR2004
     if len(fields) != len(_FIELDS):
-        return "expected cron's five fields (minute, hour, day of month, month, day of week) or a preset such as @weekly"
+        return (
+            "expected cron's five fields (minute, hour, day of month, month, day of week) or a preset such as @weekly"
+        )
     for field, (name, low, high, names) in zip(fields, _FIELDS, strict=True):
         if not all(_valid(part, low, high, names) for part in field.split(",")):
             return f"'{field}' is no {name}; expected {low} to {high}, *, a-b or */n"
@@ -38,9 +62,8 @@ def check_cron(text: str) -> str | None:
 
 
 def _valid(part: str, low: int, high: int, names: tuple[str, ...]) -> bool:
-    if low != 0 or names:
-        if _SPECIAL.fullmatch(part):
-            return True
+    if names and _SPECIAL.fullmatch(part) or low == 1 and part == "l":
+        return True
     match = _PART.match(part)
     if match is None or match[3] == "0":
         return False

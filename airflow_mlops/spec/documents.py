@@ -11,8 +11,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from yaml.composer import Composer, ComposerError
@@ -24,6 +23,9 @@ from yaml.scanner import Scanner
 
 from airflow_mlops.spec.problems import Problem, SpecError, shorten
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 MAX_SIZE = 1 << 20
 """Bytes of a spec file: a pipeline of thousands of steps has a few hundred thousand."""
 
@@ -33,10 +35,12 @@ KEY = object()
 NodePath = Sequence[Any]
 
 _UNQUOTED = re.compile(r"(?:^|[:\-,\[?])\s*\{\{")
-_TEMPLATE_HINT = "an unquoted '{{' starts a YAML mapping; expected quotes around the whole text, as in \"{{ params.x }}\""
+_TEMPLATE_HINT = (
+    "an unquoted '{{' starts a YAML mapping; expected quotes around the whole text, as in \"{{ params.x }}\""
+)
 
 try:
-    from yaml.cyaml import CParser
+    from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
     class _Nodes(CParser):
         """libyaml's composer, without the resolution of tags."""
@@ -82,14 +86,41 @@ def read_text(path: Path) -> str:
             data = stream.read(MAX_SIZE + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise SpecError([Problem(shorten(name), 0, 0, f"cannot be read: {reason}; expected a spec file")]) from None
+        raise SpecError(
+            [
+                Problem(
+                    shorten(name),
+                    0,
+                    0,
+                    f"cannot be read: {reason}; expected a spec file",
+                )
+            ]
+        ) from None
     if len(data) > MAX_SIZE:
-        raise SpecError([Problem(name, 0, 0, f"is larger than {MAX_SIZE} bytes; expected a spec of at most that size")])
+        raise SpecError(
+            [
+                Problem(
+                    name,
+                    0,
+                    0,
+                    f"is larger than {MAX_SIZE} bytes; expected a spec of at most that size",
+                )
+            ]
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line, column = _place(data[: error.start].decode("utf-8-sig", "replace"))
-        raise SpecError([Problem(name, line, column, f"byte 0x{data[error.start]:02x} is not UTF-8; expected a UTF-8 text file")]) from None
+        raise SpecError(
+            [
+                Problem(
+                    name,
+                    line,
+                    column,
+                    f"byte 0x{data[error.start]:02x} is not UTF-8; expected a UTF-8 text file",
+                )
+            ]
+        ) from None
 
 
 def compose(file: str, text: str) -> Node:
@@ -112,7 +143,16 @@ def compose(file: str, text: str) -> Node:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise SpecError([Problem(file, 0, 0, shorten(f"is not YAML: {error}"))]) from None
     if root is None:
-        raise SpecError([Problem(file, 1, 1, "the file is empty; expected a spec that starts with 'apiVersion: mlops/v1'")])
+        raise SpecError(
+            [
+                Problem(
+                    file,
+                    1,
+                    1,
+                    "the file is empty; expected a spec that starts with 'apiVersion: mlops/v1'",
+                )
+            ]
+        )
     return root
 
 
@@ -125,7 +165,12 @@ def _character_problem(file: str, text: str, error: ReaderError) -> Problem:
     if bad is None:
         return Problem(file, 0, 0, shorten(f"is not YAML: {error.reason}"))
     line, column = _place(text[: bad.start()])
-    return Problem(file, line, column, f"character U+{ord(bad[0]):04X} is not allowed in YAML; expected printable text")
+    return Problem(
+        file,
+        line,
+        column,
+        f"character U+{ord(bad[0]):04X} is not allowed in YAML; expected printable text",
+    )
 
 
 def _syntax_problem(file: str, text: str, error: MarkedYAMLError) -> Problem:
@@ -135,7 +180,12 @@ def _syntax_problem(file: str, text: str, error: MarkedYAMLError) -> Problem:
     seen = [lines[m.line] for m in (error.problem_mark, error.context_mark) if m and m.line < len(lines)]
     what = str(error.problem or error.context or "cannot be parsed")
     if isinstance(error, ComposerError) and "document" in f"{error.context} {what}":
-        return Problem(file, line, column, "a second YAML document starts here; expected one spec a file")
+        return Problem(
+            file,
+            line,
+            column,
+            "a second YAML document starts here; expected one spec a file",
+        )
     hint = ""
     if any(_UNQUOTED.search(item) for item in seen):
         hint = f"; {_TEMPLATE_HINT}"

@@ -13,7 +13,16 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError as JinjaError, Undefined, UndefinedError, nodes
+from jinja2 import (
+    StrictUndefined,
+    Template,
+    Undefined,
+    UndefinedError,
+    nodes,
+)
+from jinja2 import (
+    TemplateError as JinjaError,
+)
 from jinja2.sandbox import SandboxedEnvironment
 
 from airflow_mlops.spec.problems import did_you_mean, one_of
@@ -37,8 +46,8 @@ _WORDS: dict[type[nodes.Node], str] = {
     nodes.Tuple: "a tuple",
 }
 # Characters of a private-use area: blocks and comments are no part of the language, so nothing that people write may start one.
-_NEVER = tuple(f"\ue0f0\ue0f{index}\ue0fa" for index in range(1, 5))
-_CARRIAGE_RETURN = "\ue0fb"
+_NEVER = ("\ue0f0\ue0f1", "\ue0f0\ue0f2", "\ue0f0\ue0f3", "\ue0f0\ue0f4")
+_CARRIAGE_RETURN = "\ue0f5"
 
 
 def _bounded(text: str) -> str:
@@ -86,7 +95,7 @@ def _int(value: Any) -> int:
 def _round(value: Any, digits: int = 0) -> int | float:
     if not isinstance(digits, int) or not -300 < digits < 300:  # noqa: PLR2004
         raise TemplateError("'round' takes a number of digits")
-    return round(_number(value), digits) if digits else int(round(_number(value)))
+    return round(_number(value), digits) if digits else round(_number(value))
 
 
 def _length(value: Any) -> int:
@@ -146,7 +155,9 @@ class _Environment(SandboxedEnvironment):
         if operator_ == "+" and (numbers or (type(left) is type(right) and isinstance(left, (str, list)))):
             return left + right
         if not numbers:
-            raise TemplateError(f"'{operator_}' takes two numbers" + (", two strings or two lists" if operator_ == "+" else ""))
+            raise TemplateError(
+                f"'{operator_}' takes two numbers" + (", two strings or two lists" if operator_ == "+" else "")
+            )
         return (operator.mul if operator_ == "*" else operator.mod)(left, right)
 
 
@@ -165,8 +176,8 @@ class Expressions:
             autoescape=False,
             optimized=False,
         )
-        self._environment.filters = FILTERS
-        self._environment.tests = TESTS
+        self._environment.filters = dict(FILTERS)
+        self._environment.tests = dict(TESTS)
         self._environment.globals = {}
         self._compile = lru_cache(maxsize=512)(self._checked)
 
@@ -186,7 +197,13 @@ class Expressions:
             raise TemplateError(f"{_cut(text)}: {error.message or 'a name has no value here'}") from None
         except TemplateError as error:
             raise TemplateError(f"{_cut(text)}: {error}") from None
-        except (JinjaError, ArithmeticError, TypeError, ValueError, RecursionError) as error:
+        except (
+            JinjaError,
+            ArithmeticError,
+            TypeError,
+            ValueError,
+            RecursionError,
+        ) as error:
             raise TemplateError(f"{_cut(text)} cannot be rendered: {error}") from None
 
     def _checked(self, text: str) -> Template:
@@ -212,14 +229,20 @@ class Expressions:
                 raise TemplateError(f"the template has more than {MAX_NODES} parts; expected a shorter one")
             if not isinstance(node, _ALLOWED):
                 what = _WORDS.get(type(node), f"'{type(node).__name__.lower()}'")
-                raise TemplateError(f"{what} is not part of the template language; expected names, operators and filters")
+                raise TemplateError(
+                    f"{what} is not part of the template language; expected names, operators and filters"
+                )
             if isinstance(node, (nodes.Filter, nodes.Test)):
                 known = FILTERS if isinstance(node, nodes.Filter) else TESTS
                 if node.name not in known:
                     word = "filter" if isinstance(node, nodes.Filter) else "test"
-                    raise TemplateError(f"unknown {word} '{node.name}'; expected {one_of(known)}{did_you_mean(node.name, known)}")
+                    raise TemplateError(
+                        f"unknown {word} '{node.name}'; expected {one_of(known)}{did_you_mean(node.name, known)}"
+                    )
                 if node.dyn_args or node.dyn_kwargs:
-                    raise TemplateError("'*' before an argument is not part of the template language; expected plain arguments")
+                    raise TemplateError(
+                        "'*' before an argument is not part of the template language; expected plain arguments"
+                    )
                 node_arguments = [keyword.value for keyword in node.kwargs]
                 pending.extend([*([node.node] if node.node else ()), *node.args, *node_arguments])
             else:

@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from airflow_mlops.spec.cron import check_cron
-from airflow_mlops.spec.quantities import format_duration, parse_bytes, parse_cpu, parse_duration
+from airflow_mlops.spec.quantities import (
+    format_duration,
+    parse_bytes,
+    parse_cpu,
+    parse_duration,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STEP_NAME = r"^[a-z][a-z0-9-]{0,62}$"
 VALUE_NAME = r"^[a-z][a-z0-9_]{0,62}$"
@@ -39,20 +46,28 @@ ParamType = Literal["string", "integer", "number", "boolean", "array", "object",
 def refuse(message: str) -> NoReturn:
     """Raise ``PydanticCustomError`` with a message in our words."""
     # Braces would be taken for placeholders of the message template.
-    raise PydanticCustomError("spec", "{message}", {"message": message})  # type: ignore[misc]
+    raise PydanticCustomError("spec", "{message}", {"message": message})
 
 
 def kind_of(value: Any) -> str:
     """What YAML calls a value, for messages."""
-    names = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "a list", dict: "a mapping"}
+    names = {
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "a mapping",
+    }
     return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
 def cut(value: Any, limit: int = 60) -> str:
-    """A value as it may stand in a message: in quotes, on one line, not longer than a reader bears."""
+    """A value as it may stand in a message: on one line, not longer than a reader bears; a string in quotes."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: limit + 1])
-    return f"'{text[:limit]}…'" if len(text) > limit else f"'{text}'"
+    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:limit])
+    shown += "…" if len(text) > limit else ""
+    return f"'{shown}'" if isinstance(value, str) else shown
 
 
 def word(value: Any) -> str:
@@ -170,9 +185,10 @@ def check_secret(variable: str | None, connection: str | None, field: str | None
 
 def volume_source(value: Any) -> str:
     """An absolute host path or the name of a volume."""
-    if isinstance(value, str) and "\0" not in value and ".." not in value.split("/"):
-        if value.startswith("/") or _VOLUME_NAME.match(value):
-            return value
+    if isinstance(value, str) and _VOLUME_NAME.match(value):
+        return value
+    if isinstance(value, str) and value.startswith("/") and "\0" not in value and ".." not in value.split("/"):
+        return value
     refuse(f"{cut(value)} is no volume; expected an absolute host path without '..', or the name of a volume")
 
 
@@ -182,14 +198,18 @@ def volume_target(value: Any) -> str:
     if len(parts) < 2 or parts[0] or not any(parts) or ".." in parts or "." in parts or "\0" in value or ":" in value:  # noqa: PLR2004
         refuse(f"{cut(value)} is no mount point; expected an absolute path inside the container such as /data")
     if next(filter(None, parts)) == "mlops":
-        refuse(f"{cut(value)} lies in /mlops, which belongs to the contract with the step; expected another folder such as /data")
+        refuse(
+            f"{cut(value)} lies in /mlops, which belongs to the contract with the step; expected another folder such as /data"
+        )
     return str(value)
 
 
 def class_path(value: Any) -> str:
     """The dotted path of a class."""
     if not isinstance(value, str) or not _CLASS_PATH.match(value) or len(value) > 512:  # noqa: PLR2004
-        refuse(f"{cut(value)} is no class; expected a dotted path such as airflow.providers.standard.operators.bash.BashOperator")
+        refuse(
+            f"{cut(value)} is no class; expected a dotted path such as airflow.providers.standard.operators.bash.BashOperator"
+        )
     return value
 
 

@@ -7,10 +7,11 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_mlops.spec.models import PipelineSpec, StepSpec
     from airflow_mlops.spec.problems import Problem
 
@@ -132,7 +133,9 @@ class Pipeline:
         for step in self.steps():
             if step.path == wanted:
                 return step
-        raise KeyError(f"no step '{'/'.join(wanted)}'; expected one of {', '.join('/'.join(s.path) for s in self.steps())}")
+        raise KeyError(
+            f"no step '{'/'.join(wanted)}'; expected one of {', '.join('/'.join(s.path) for s in self.steps())}"
+        )
 
     def problem(self, step: Step | None, keys: Sequence[str | int], message: str) -> Problem:
         """
@@ -160,4 +163,9 @@ class Pipeline:
 def _canonical_step(step: Step) -> dict[str, Any]:
     inputs = {name: [list(item.step), item.output, item.optional, item.stage] for name, item in step.inputs.items()}
     spec = step.spec.model_dump(mode="json", by_alias=True)
-    return {"path": list(step.path), "spec": spec, "inputs": inputs, "needs": [list(path) for path in step.needs]}
+    return {
+        "path": list(step.path),
+        "spec": spec,
+        "inputs": inputs,
+        "needs": [list(path) for path in step.needs],
+    }

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import gc
-import os
-from collections.abc import Iterator, Sequence
+import re
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yaml.nodes import MappingNode, Node
 
@@ -17,18 +16,35 @@ from airflow_mlops.spec.checks import Checks
 from airflow_mlops.spec.documents import KEY, compose, exists, locate, read_text, start
 from airflow_mlops.spec.forms import kind_of
 from airflow_mlops.spec.graph import Group, Pipeline
-from airflow_mlops.spec.models import PipelineSpec
 from airflow_mlops.spec.overlays import apply_environment, known_environments
 from airflow_mlops.spec.params import check_param, to_param
-from airflow_mlops.spec.problems import Problem, SpecError, did_you_mean, one_of, shorten
-from airflow_mlops.spec.structure import Structure, split_location
+from airflow_mlops.spec.problems import (
+    Problem,
+    SpecError,
+    did_you_mean,
+    one_of,
+    shorten,
+)
+from airflow_mlops.spec.structure import PLACEHOLDER, Structure, split_location
 from airflow_mlops.spec.values import Plain
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    from airflow_mlops.spec.models import PipelineSpec
+
+_PLACEHOLDER = re.compile(rf"step '{PLACEHOLDER}(?:[0-9]+-)*([0-9]+)'")
 
 RUNTIMES = ("process", "docker")
 _MERGED = frozenset(("env", "secrets", "resources", "docker", "process", "backoff"))
 
 
-def load_pipeline(path: str | os.PathLike[str], environment: str | None = None, runtime: str | None = None) -> Pipeline:
+def load_pipeline(
+    path: str | os.PathLike[str],
+    environment: str | None = None,
+    runtime: str | None = None,
+) -> Pipeline:
     """
     Read a spec file and check all of it.
 
@@ -40,7 +56,16 @@ def load_pipeline(path: str | os.PathLike[str], environment: str | None = None, 
     file = Path(path)
     if runtime is not None and runtime not in RUNTIMES:
         later = " is not supported yet" if runtime == "kubernetes" else ""
-        raise SpecError([Problem(str(file), 0, 0, f"runtime '{runtime}'{later}; expected {one_of(RUNTIMES)}{did_you_mean(runtime, RUNTIMES)}")])
+        raise SpecError(
+            [
+                Problem(
+                    str(file),
+                    0,
+                    0,
+                    f"runtime '{runtime}'{later}; expected {one_of(RUNTIMES)}{did_you_mean(runtime, RUNTIMES)}",
+                )
+            ]
+        )
     with _quiet_collector():
         return _Loading(file, read_text(file), environment, runtime).load()
 
@@ -69,13 +94,15 @@ class _Loading:
         self.runtime = runtime
         self.problems: list[Problem] = []
         self.findings: list[tuple[tuple[Any, ...], str]] = []
+        self.has_placeholders = False
 
     def load(self) -> Pipeline:
         root = self._root()
         data = self._plain(root)
         structure = Structure(data, self.runtime)
         if structure.findings:
-            self.findings.extend(item for item in structure.findings if not _came_from_defaults(root, item[0]))
+            self.findings.extend(item for item in structure.findings if not self._said_elsewhere(root, item[0]))
+            self.has_placeholders = True
         spec = structure.spec
         tree = self._tree(spec, structure) if spec is not None else Group(())
         source = self._source(spec) if spec is not None and spec.source is not None else None
@@ -89,7 +116,14 @@ class _Loading:
         if not isinstance(root, MappingNode):
             plain = Plain(self.name)
             what = kind_of(plain.convert(root))
-            self.problems = [*plain.problems, Problem(self.name, *start(root), f"the file holds {what}; expected a mapping that starts with 'apiVersion: mlops/v1'")]
+            self.problems = [
+                *plain.problems,
+                Problem(
+                    self.name,
+                    *start(root),
+                    f"the file holds {what}; expected a mapping that starts with 'apiVersion: mlops/v1'",
+                ),
+            ]
             raise SpecError(self.problems)
         if self.environment is None:
             return root
@@ -146,7 +180,10 @@ class _Loading:
                 return source
         except OSError:
             pass
-        self._report(("source",), f"source '{spec.source}' is no folder beside the spec; expected the folder of the step code")
+        self._report(
+            ("source",),
+            f"source '{spec.source}' is no folder beside the spec; expected the folder of the step code",
+        )
         return None
 
     def _stop_if_wrong(self, root: MappingNode) -> None:
@@ -154,11 +191,24 @@ class _Loading:
             return
         # What could not be read as data cannot be judged as a value: one problem at one place is enough.
         taken = {(problem.line, problem.column) for problem in self.problems}
+        defaults: set[tuple[Any, ...]] = set()
         for path, message in self.findings:
+            if _came_from_defaults(root, path):
+                path = ("defaults", *split_location(path)[1])
+                if path in defaults:
+                    continue
+                defaults.add(path)
             place = locate(root, path)
             if place not in taken:
-                self.problems.append(Problem(self.name, *place, shorten(message)))
+                text = _PLACEHOLDER.sub(_number_of_step, message) if self.has_placeholders else message
+                self.problems.append(Problem(self.name, *place, shorten(text)))
         raise SpecError(self.problems)
+
+    def _said_elsewhere(self, root: Node, path: tuple[Any, ...]) -> bool:
+        """Whether a finding about form is also made where the value was written: in ``defaults``, or in the environment applied."""
+        return _came_from_defaults(root, path) or (
+            self.environment is not None and path[:2] == ("environments", self.environment)
+        )
 
     def _locator(self) -> _Locator:
         return _Locator(self.name, self.text, self.environment)
@@ -183,8 +233,13 @@ class _Locator:
         return locate(self._root, path)
 
 
+def _number_of_step(match: re.Match[str]) -> str:
+    """What to call a step whose name cannot be used."""
+    return f"step number {int(match[1]) + 1}"
+
+
 def _came_from_defaults(root: Node, path: tuple[Any, ...]) -> bool:
-    """Whether a finding in a step is about what ``defaults`` put there; it was reported where they are."""
+    """Whether a finding in a step is about what ``defaults`` put there."""
     home, rest = split_location(tuple(part for part in path if part is not KEY))
     if not home or not rest:
         return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -24,15 +24,27 @@ from pydantic import (
     Tag,
     model_validator,
 )
-from pydantic_core import CoreSchema
 
 from airflow_mlops.spec import forms
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema
 
 API_VERSION = "mlops/v1"
 
 ArtifactType = Literal["dataset", "model", "metrics", "report", "artifact"]
 OutputType = Literal[
-    "dataset", "model", "metrics", "report", "artifact", "string", "integer", "number", "boolean", "list", "object"
+    "dataset",
+    "model",
+    "metrics",
+    "report",
+    "artifact",
+    "string",
+    "integer",
+    "number",
+    "boolean",
+    "list",
+    "object",
 ]
 Kind = Literal["preprocess", "train", "evaluate", "predict", "container", "operator", "import"]
 Runtime = Literal["process", "docker"]
@@ -69,7 +81,15 @@ FileName = Annotated[str, BeforeValidator(forms.file_name)]
 class SpecModel(BaseModel):
     """What all constructs share: unknown keys are errors, and ``1`` is not ``"1"``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True, hide_input_in_errors=True)
+    # One validator is built, that of the whole spec; those of the parts only when a part is validated by itself.
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        defer_build=True,
+    )
 
     short_form: ClassVar[tuple[str, dict[str, Any]] | None] = None
     """The field that a lone value stands for, and the JSON Schema of that value."""
@@ -89,15 +109,21 @@ class Output(SpecModel):
     :raises pydantic.ValidationError: if the type is unknown or the file name is more than a name
     """
 
-    short_form = ("type", {"type": "string", "enum": [*ARTIFACT_TYPES, *PARAMETER_TYPES]})
+    short_form = (
+        "type",
+        {"type": "string", "enum": [*ARTIFACT_TYPES, *PARAMETER_TYPES]},
+    )
 
     type: OutputType = Field(description="What it is: an artifact type or the type of a parameter")
     file: FileName | None = Field(
-        None, description="File name inside the output's folder, for programs that want a suffix; artifacts only"
+        default=None,
+        description="File name inside the output's folder, for programs that want a suffix; artifacts only",
     )
-    keys: list[Text] | None = Field(None, description="Keys that a metrics output must hold", min_length=1)
-    uri: Text | None = Field(None, description="Where an operator step leaves the data (template)")
-    digest: Digest | None = Field(None, description="How data at a URI is told apart: by content, by ETag, or not")
+    keys: list[Text] | None = Field(default=None, description="Keys that a metrics output must hold", min_length=1)
+    uri: Text | None = Field(default=None, description="Where an operator step leaves the data (template)")
+    digest: Digest | None = Field(
+        default=None, description="How data at a URI is told apart: by content, by ETag, or not"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -125,9 +151,14 @@ class InputSpec(SpecModel):
         serialization_alias="from",
         description="Which output it is: `step.output`, or `group/step.output` from outside the group",
     )
-    type: OutputType | None = Field(None, description="The type that is asked for; checked against the producer's")
-    optional: bool = Field(False, description="Run without it when the step that makes it was skipped")
-    stage: Literal["copy", "none"] = Field("copy", description="`copy` puts the artifact beside the program, `none` gives its URI alone")
+    type: OutputType | None = Field(
+        default=None, description="The type that is asked for; checked against the producer's"
+    )
+    optional: bool = Field(default=False, description="Run without it when the step that makes it was skipped")
+    stage: Literal["copy", "none"] = Field(
+        default="copy",
+        description="`copy` puts the artifact beside the program, `none` gives its URI alone",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -138,13 +169,14 @@ class InputSpec(SpecModel):
 class Secret(SpecModel):
     """A secret by reference: an Airflow variable, or a field of an Airflow connection."""
 
-    variable: Text | None = Field(None, description="Name of an Airflow variable")
-    connection: Text | None = Field(None, description="Id of an Airflow connection")
+    variable: Text | None = Field(default=None, description="Name of an Airflow variable")
+    connection: Text | None = Field(default=None, description="Id of an Airflow connection")
     field: Annotated[str, BeforeValidator(forms.connection_field)] | None = Field(
-        None, description="Field of the connection: password, login, host, port, schema, uri or extra.<key>"
+        default=None,
+        description="Field of the connection: password, login, host, port, schema, uri or extra.<key>",
     )
     as_: Literal["file", "env"] = Field(
-        "file",
+        default="file",
         validation_alias="as",
         serialization_alias="as",
         description="`file`: a file whose path is in MLOPS_SECRET_<NAME>; `env`: the value in a variable of that name",
@@ -159,41 +191,50 @@ class Secret(SpecModel):
 class Resources(SpecModel):
     """What a step may use. Memory and CPU are hard limits on Docker."""
 
-    cpu: Cores | None = Field(None, description="Cores: 2, 0.5 or 500m")
-    memory: Bytes | None = Field(None, description="Memory: 512Mi, 2Gi, 1G")
-    gpu: int = Field(0, ge=0, le=64, description="Number of GPUs")
-    shm: Bytes | None = Field(None, description="Shared memory (/dev/shm): 256Mi")
+    cpu: Cores | None = Field(default=None, description="Cores: 2, 0.5 or 500m")
+    memory: Bytes | None = Field(default=None, description="Memory: 512Mi, 2Gi, 1G")
+    gpu: int = Field(default=0, ge=0, le=64, description="Number of GPUs")
+    shm: Bytes | None = Field(default=None, description="Shared memory (/dev/shm): 256Mi")
 
 
 class Backoff(SpecModel):
     """The wait before another try: ``initial``, times ``factor`` for each further one, at most ``maximum``."""
 
-    initial: Duration = Field(timedelta(seconds=10), description="Wait before the first retry")
-    factor: float = Field(2.0, ge=1, le=100, description="Growth from one wait to the next")
-    maximum: Duration = Field(timedelta(minutes=5), description="The longest wait")
+    initial: Duration = Field(default=timedelta(seconds=10), description="Wait before the first retry")
+    factor: float = Field(default=2.0, ge=1, le=100, description="Growth from one wait to the next")
+    maximum: Duration = Field(default=timedelta(minutes=5), description="The longest wait")
 
 
 class Volume(SpecModel):
     """A host folder or named volume that the container sees."""
 
-    source: Annotated[str, BeforeValidator(forms.volume_source)] = Field(description="Absolute host path, or the name of a volume")
-    target: Annotated[str, BeforeValidator(forms.volume_target)] = Field(description="Absolute path inside the container")
-    read_only: bool = Field(False, description="Whether the step may only read it")
+    source: Annotated[str, BeforeValidator(forms.volume_source)] = Field(
+        description="Absolute host path, or the name of a volume"
+    )
+    target: Annotated[str, BeforeValidator(forms.volume_target)] = Field(
+        description="Absolute path inside the container"
+    )
+    read_only: bool = Field(default=False, description="Whether the step may only read it")
 
 
 class Process(SpecModel):
     """Settings of the process runtime."""
 
-    venv: Text | None = Field(None, description="Folder of the virtual environment whose python runs the step")
+    venv: Text | None = Field(default=None, description="Folder of the virtual environment whose python runs the step")
 
 
 class OperatorCall(SpecModel):
     """Any Airflow operator as a step."""
 
     class_: Annotated[str, BeforeValidator(forms.class_path)] = Field(
-        validation_alias="class", serialization_alias="class", description="Dotted path of the operator class"
+        validation_alias="class",
+        serialization_alias="class",
+        description="Dotted path of the operator class",
     )
-    arguments: dict[Text, Any] = Field(default_factory=dict, description="Keyword arguments of the operator (templates)")
+    arguments: dict[Text, Any] = Field(
+        default_factory=dict,
+        description="Keyword arguments of the operator (templates)",
+    )
 
 
 _BACKOFF = Backoff()
@@ -206,20 +247,32 @@ class StepOptions(SpecModel):
 
     model_config = ConfigDict(frozen=False)
 
-    runtime: Runtime = Field("docker", description="Where the program runs: `process` or `docker`")
-    image: Text | None = Field(None, description="Container image, or an alias from `images` (template)")
+    runtime: Runtime = Field(default="docker", description="Where the program runs: `process` or `docker`")
+    image: Text | None = Field(default=None, description="Container image, or an alias from `images` (template)")
     env: dict[EnvName, Word] = Field(default_factory=dict, description="Environment variables (templates)")
     secrets: dict[SecretName, Secret] = Field(default_factory=dict, description="Secrets by reference")
-    resources: Resources = Field(default_factory=lambda: _RESOURCES, description="CPU, memory, GPUs, shared memory")
-    retries: int = Field(0, ge=0, le=100, description="Further tries after the program has failed")
+    resources: Resources = Field(
+        default_factory=lambda: _RESOURCES,
+        description="CPU, memory, GPUs, shared memory",
+    )
+    retries: int = Field(default=0, ge=0, le=100, description="Further tries after the program has failed")
     infra_retries: int | None = Field(
-        None, ge=0, le=100, description="Further tries after the infrastructure has failed; absent: what the deployment says"
+        default=None,
+        ge=0,
+        le=100,
+        description="Further tries after the infrastructure has failed; absent: what the deployment says",
     )
     backoff: Backoff = Field(default_factory=lambda: _BACKOFF, description="Wait between tries")
-    timeout: Duration | None = Field(None, description="How long the program may run: 90s, 15m, 1h30m, 2d")
-    checkpoint: bool = Field(False, description="Whether /mlops/checkpoint outlives a failed attempt")
-    volumes: list[Volume] = Field(default_factory=list, description="Host folders and volumes that the container sees")
-    docker: dict[str, Any] = Field(default_factory=dict, description="Further arguments of DockerOperator (literals)")
+    timeout: Duration | None = Field(default=None, description="How long the program may run: 90s, 15m, 1h30m, 2d")
+    checkpoint: bool = Field(default=False, description="Whether /mlops/checkpoint outlives a failed attempt")
+    volumes: list[Volume] = Field(
+        default_factory=list,
+        description="Host folders and volumes that the container sees",
+    )
+    docker: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further arguments of DockerOperator (literals)",
+    )
     process: Process = Field(default_factory=lambda: _PROCESS, description="Settings of the process runtime")
 
 
@@ -228,25 +281,44 @@ class StepSpec(StepOptions):
 
     name: StepName = Field(description="Name, unique in its group: [a-z][a-z0-9-]{0,62}")
     kind: Kind = Field(description="What the step is for")
-    description: str = Field("", max_length=4096, description="What the step does, shown in Airflow")
-    command: Command = Field(default_factory=list, description="Program and arguments as a list; no shell (templates)")
-    args: Command = Field(default_factory=list, description="Arguments after the command, or after the image's entry point (templates)")
+    description: str = Field(default="", max_length=4096, description="What the step does, shown in Airflow")
+    command: Command = Field(
+        default_factory=list,
+        description="Program and arguments as a list; no shell (templates)",
+    )
+    args: Command = Field(
+        default_factory=list,
+        description="Arguments after the command, or after the image's entry point (templates)",
+    )
     params: list[ParamName] = Field(default_factory=list, description="Pipeline parameters that the step gets")
     inputs: dict[ValueName, InputSpec] = Field(default_factory=dict, description="Outputs of other steps, by name")
     outputs: dict[ValueName, Output] = Field(default_factory=dict, description="What the step makes, by name")
-    needs: list[Text] = Field(default_factory=list, description="Steps or groups that must have ended well before")
-    operator: OperatorCall | None = Field(None, description="The Airflow operator of a step of kind `operator`")
-    uri: Text | None = Field(None, description="Where the data of a step of kind `import` lies (template)")
-    type: ArtifactType | None = Field(None, description="What kind of artifact a step of kind `import` brings in; its output has this name")
-    digest: Digest | None = Field(None, description="How an import is told apart: by content, by ETag, or not")
+    needs: list[Text] = Field(
+        default_factory=list,
+        description="Steps or groups that must have ended well before",
+    )
+    operator: OperatorCall | None = Field(default=None, description="The Airflow operator of a step of kind `operator`")
+    uri: Text | None = Field(default=None, description="Where the data of a step of kind `import` lies (template)")
+    type: ArtifactType | None = Field(
+        default=None,
+        description="What kind of artifact a step of kind `import` brings in; its output has this name",
+    )
+    digest: Digest | None = Field(default=None, description="How an import is told apart: by content, by ETag, or not")
+
+
+STEP_KEYS = tuple(sorted(StepSpec.model_fields, key=StepOptions.model_fields.__contains__))
+"""Keys of a step, its own before those that it shares with ``defaults``."""
 
 
 class GroupSpec(SpecModel):
     """Steps that belong together: a name space, a box in Airflow's graph."""
 
     name: StepName = Field(description="Name, unique where it stands: [a-z][a-z0-9-]{0,62}")
-    description: str = Field("", max_length=4096, description="What the group does")
-    needs: list[Text] = Field(default_factory=list, description="Steps or groups that must have ended well before any step of this group")
+    description: str = Field(default="", max_length=4096, description="What the group does")
+    needs: list[Text] = Field(
+        default_factory=list,
+        description="Steps or groups that must have ended well before any step of this group",
+    )
     steps: list[Entry] = Field(description="Steps and groups of this group", min_length=1)
 
 
@@ -267,26 +339,28 @@ class ParamSpec(SpecModel):
 
     short_form = ("default", {"type": ["string", "number", "boolean", "array"]})
 
-    type: forms.ParamTypes | None = Field(None, description="JSON type, or a list of them; absent: the default's")
-    default: Any = Field(None, description="Value when a run gives none")
-    title: Text | None = Field(None, description="Label in Airflow's form")
-    description: Text | None = Field(None, description="What it does")
-    enum: list[Any] | None = Field(None, min_length=1, description="The only allowed values")
-    minimum: Number | None = Field(None, description="Smallest value")
-    maximum: Number | None = Field(None, description="Largest value")
-    exclusiveMinimum: Number | None = Field(None, description="Every value is larger")  # noqa: N815
-    exclusiveMaximum: Number | None = Field(None, description="Every value is smaller")  # noqa: N815
-    multipleOf: Number | None = Field(None, description="Every value is a multiple")  # noqa: N815
-    minLength: int | None = Field(None, ge=0, description="Shortest string")  # noqa: N815
-    maxLength: int | None = Field(None, ge=0, description="Longest string")  # noqa: N815
-    pattern: Text | None = Field(None, description="Regular expression that a string matches")
-    format: Text | None = Field(None, description="Format of a string: date, date-time, multiline, …")
-    items: dict[str, Any] | None = Field(None, description="JSON Schema of each item of an array")
-    minItems: int | None = Field(None, ge=0, description="Fewest items")  # noqa: N815
-    maxItems: int | None = Field(None, ge=0, description="Most items")  # noqa: N815
-    uniqueItems: bool | None = Field(None, description="Whether items may not repeat")  # noqa: N815
-    examples: list[Any] | None = Field(None, description="Values that Airflow's form offers")
-    section: Text | None = Field(None, description="Section of Airflow's form")
+    type: forms.ParamTypes | None = Field(
+        default=None, description="JSON type, or a list of them; absent: the default's"
+    )
+    default: Any = Field(default=None, description="Value when a run gives none")
+    title: Text | None = Field(default=None, description="Label in Airflow's form")
+    description: Text | None = Field(default=None, description="What it does")
+    enum: list[Any] | None = Field(default=None, min_length=1, description="The only allowed values")
+    minimum: Number | None = Field(default=None, description="Smallest value")
+    maximum: Number | None = Field(default=None, description="Largest value")
+    exclusiveMinimum: Number | None = Field(default=None, description="Every value is larger")
+    exclusiveMaximum: Number | None = Field(default=None, description="Every value is smaller")
+    multipleOf: Number | None = Field(default=None, description="Every value is a multiple")
+    minLength: int | None = Field(default=None, ge=0, description="Shortest string")
+    maxLength: int | None = Field(default=None, ge=0, description="Longest string")
+    pattern: Text | None = Field(default=None, description="Regular expression that a string matches")
+    format: Text | None = Field(default=None, description="Format of a string: date, date-time, multiline, …")
+    items: dict[str, Any] | None = Field(default=None, description="JSON Schema of each item of an array")
+    minItems: int | None = Field(default=None, ge=0, description="Fewest items")
+    maxItems: int | None = Field(default=None, ge=0, description="Most items")
+    uniqueItems: bool | None = Field(default=None, description="Whether items may not repeat")
+    examples: list[Any] | None = Field(default=None, description="Values that Airflow's form offers")
+    section: Text | None = Field(default=None, description="Section of Airflow's form")
 
     @model_validator(mode="before")
     @classmethod
@@ -314,7 +388,8 @@ class AssetSchedule(SpecModel):
     """Runs when data arrives."""
 
     assets: Annotated[
-        Annotated[AssetsAny, Tag("any")] | Annotated[AssetsAll, Tag("all")], Discriminator(_assets_tag)
+        Annotated[AssetsAny, Tag("any")] | Annotated[AssetsAll, Tag("all")],
+        Discriminator(_assets_tag),
     ] = Field(description="`{any: [...]}` or `{all: [...]}`")
 
 
@@ -323,48 +398,76 @@ def _schedule_tag(value: Any) -> str:
 
 
 AnySchedule = Annotated[
-    Annotated[Schedule, Tag("cron")] | Annotated[AssetSchedule, Tag("assets")], Discriminator(_schedule_tag)
+    Annotated[Schedule, Tag("cron")] | Annotated[AssetSchedule, Tag("assets")],
+    Discriminator(_schedule_tag),
 ]
 
 
 class Overlay(SpecModel):
     """What an environment changes. It is merged over the spec key by key."""
 
-    description: str | None = Field(None, max_length=4096, description="Replaces the description")
-    schedule: AnySchedule | None = Field(None, description="Replaces the schedule; null: by hand")
-    params: dict[ParamName, Any] = Field(default_factory=dict, description="Other defaults, or other fields, of declared parameters")
+    description: str | None = Field(default=None, max_length=4096, description="Replaces the description")
+    schedule: AnySchedule | None = Field(default=None, description="Replaces the schedule; null: by hand")
+    params: dict[ParamName, Any] = Field(
+        default_factory=dict,
+        description="Other defaults, or other fields, of declared parameters",
+    )
     tags: list[Text] = Field(default_factory=list, description="Replaces the tags")
-    owner: Text | None = Field(None, description="Replaces the owner")
-    start_date: Moment | None = Field(None, description="Replaces the start date")
-    catchup: bool = Field(False, description="Replaces catchup")
-    max_active_runs: int | None = Field(None, ge=1, le=10_000, description="Replaces max_active_runs")
-    source: Text | None = Field(None, description="Replaces the source folder")
+    owner: Text | None = Field(default=None, description="Replaces the owner")
+    start_date: Moment | None = Field(default=None, description="Replaces the start date")
+    catchup: bool = Field(default=False, description="Replaces catchup")
+    max_active_runs: int | None = Field(default=None, ge=1, le=10_000, description="Replaces max_active_runs")
+    source: Text | None = Field(default=None, description="Replaces the source folder")
     images: dict[Text, Text] = Field(default_factory=dict, description="Other images for aliases")
-    defaults: StepOptions = Field(default_factory=StepOptions, description="Other defaults of steps")
+    defaults: StepOptions = Field(
+        default_factory=StepOptions,  # type: ignore[arg-type]
+        description="Other defaults of steps",
+    )
     steps: dict[Text, dict[str, Any]] = Field(
-        default_factory=dict, description="Changes of single steps, by name (`group/step` inside a group)"
+        default_factory=dict,
+        description="Changes of single steps, by name (`group/step` inside a group)",
     )
 
 
 class PipelineSpec(SpecModel):
     """A pipeline: one spec file, one DAG."""
 
-    apiVersion: Literal["mlops/v1"] = Field(description="Version of this format")  # noqa: N815
-    name: Annotated[str, StringConstraints(pattern=forms.PIPELINE_NAME)] = Field(description="Name of the pipeline, and id of its DAG")
-    description: str = Field("", max_length=65_536, description="What the pipeline does")
-    schedule: AnySchedule | None = Field(None, description="When it runs: cron, a preset such as @weekly, or assets; absent: by hand")
+    apiVersion: Literal["mlops/v1"] = Field(description="Version of this format")
+    name: Annotated[str, StringConstraints(pattern=forms.PIPELINE_NAME)] = Field(
+        description="Name of the pipeline, and id of its DAG"
+    )
+    description: str = Field(default="", max_length=65_536, description="What the pipeline does")
+    schedule: AnySchedule | None = Field(
+        default=None,
+        description="When it runs: cron, a preset such as @weekly, or assets; absent: by hand",
+    )
     params: dict[ParamName, ParamSpec] = Field(default_factory=dict, description="What a run may be given")
-    tags: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(default_factory=list, description="Tags of the DAG")
-    owner: Text | None = Field(None, description="Owner of the tasks")
-    start_date: Moment | None = Field(None, description="First date of the schedule, ISO 8601; UTC unless it says otherwise")
-    catchup: bool = Field(False, description="Whether missed intervals since start_date are run")
-    max_active_runs: int | None = Field(None, ge=1, le=10_000, description="How many runs may be active at once")
-    source: Text | None = Field(None, description="Folder of the step code, relative to this file")
+    tags: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(
+        default_factory=list, description="Tags of the DAG"
+    )
+    owner: Text | None = Field(default=None, description="Owner of the tasks")
+    start_date: Moment | None = Field(
+        default=None,
+        description="First date of the schedule, ISO 8601; UTC unless it says otherwise",
+    )
+    catchup: bool = Field(default=False, description="Whether missed intervals since start_date are run")
+    max_active_runs: int | None = Field(
+        default=None, ge=1, le=10_000, description="How many runs may be active at once"
+    )
+    source: Text | None = Field(default=None, description="Folder of the step code, relative to this file")
     images: dict[Text, Text] = Field(default_factory=dict, description="Short names of images")
-    environments: dict[StepName, Overlay] = Field(default_factory=dict, description="Overlays, one of which may be chosen when the spec is loaded")
-    defaults: StepOptions = Field(default_factory=StepOptions, description="What holds for all steps that do not say otherwise")
-    steps: list[Entry] = Field(min_length=1, description="Steps and groups, in the order in which they are shown")
+    environments: dict[StepName, Overlay] = Field(
+        default_factory=dict,
+        description="Overlays, one of which may be chosen when the spec is loaded",
+    )
+    defaults: StepOptions = Field(
+        default_factory=StepOptions,  # type: ignore[arg-type]
+        description="What holds for all steps that do not say otherwise",
+    )
+    steps: list[Entry] = Field(
+        min_length=1,
+        description="Steps and groups, in the order in which they are shown",
+    )
 
 
-GroupSpec.model_rebuild()
 PipelineSpec.model_rebuild()

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from airflow_mlops.spec.graph import Step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_mlops.spec.building import Entry
 
 

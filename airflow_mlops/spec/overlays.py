@@ -8,11 +8,15 @@ Nodes are merged, not values, so that a wrong value of an overlay is reported wh
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from airflow_mlops.spec.documents import child, text_of
 from airflow_mlops.spec.problems import did_you_mean, one_of
+
+NO_TAG: Any = None
+"""The tag of a node that has none, as the composer leaves it."""
 
 Report = Callable[[Node, str], None]
 
@@ -40,7 +44,7 @@ def apply_environment(root: MappingNode, environment: str, report: Report) -> Ma
     if overlay is None or not isinstance(overlay[1], MappingNode):
         return root
     plain = [(key, value) for key, value in overlay[1].value if key.value not in ("params", "steps")]
-    merged = _merge(root, _mapping(overlay[1], plain))
+    merged = _merge_mappings(root, _mapping(overlay[1], plain))
     for key, value in overlay[1].value:
         if key.value == "params" and isinstance(value, MappingNode):
             merged = _replace(merged, "params", _merge_params(child(merged, "params"), value))
@@ -51,12 +55,22 @@ def apply_environment(root: MappingNode, environment: str, report: Report) -> Ma
 
 
 def _mapping(like: Node, pairs: list[tuple[Node, Node]]) -> MappingNode:
-    return MappingNode(None, pairs, like.start_mark, like.end_mark, flow_style=getattr(like, "flow_style", None))
+    return MappingNode(
+        NO_TAG,
+        pairs,
+        like.start_mark,
+        like.end_mark,
+        flow_style=getattr(like, "flow_style", None),
+    )
 
 
-def _merge(base: Node, over: Node) -> Node | MappingNode:
-    if not isinstance(base, MappingNode) or not isinstance(over, MappingNode):
-        return over
+def _merge(base: Node, over: Node) -> Node:
+    if isinstance(base, MappingNode) and isinstance(over, MappingNode):
+        return _merge_mappings(base, over)
+    return over
+
+
+def _merge_mappings(base: MappingNode, over: MappingNode) -> MappingNode:
     changes = {key.value: (key, value) for key, value in over.value if isinstance(key, ScalarNode)}
     pairs: list[tuple[Node, Node]] = []
     for key, value in base.value:
@@ -64,14 +78,19 @@ def _merge(base: Node, over: Node) -> Node | MappingNode:
         if change is None:
             pairs.append((key, value))
         else:
-            pairs.append((change[0], change[1] if key.value in _WHOLE else _merge(value, change[1])))
+            pairs.append(
+                (
+                    change[0],
+                    change[1] if key.value in _WHOLE else _merge(value, change[1]),
+                )
+            )
     return _mapping(base, [*pairs, *changes.values()])
 
 
 def _replace(base: MappingNode, name: str, value: Node) -> MappingNode:
     pairs = [(key, value if key.value == name else old) for key, old in base.value]
     if not any(key.value == name for key, _ in pairs):
-        pairs.append((ScalarNode(None, name, value.start_mark, value.end_mark), value))
+        pairs.append((ScalarNode(NO_TAG, name, value.start_mark, value.end_mark), value))
     return _mapping(base, pairs)
 
 
@@ -84,7 +103,7 @@ def _merge_params(base: tuple[Node | None, Node] | None, over: MappingNode) -> N
     for key, value in over.value:
         old = declared.get(key.value) if isinstance(key, ScalarNode) else None
         if isinstance(old, MappingNode) and not isinstance(value, MappingNode):
-            default = ScalarNode(None, "default", value.start_mark, value.end_mark)
+            default = ScalarNode(NO_TAG, "default", value.start_mark, value.end_mark)
             changes.append((key, _mapping(old, [(default, value)])))
         else:
             changes.append((key, value))
@@ -99,7 +118,10 @@ def _change_step(root: MappingNode, path: Node, change: Node, report: Report) ->
     changed = _change_entry(steps[1], parts, change)
     if changed is None:
         names = list(_paths(steps[1], ""))
-        report(path, f"unknown step '{'/'.join(parts)}'; expected {one_of(names)}{did_you_mean('/'.join(parts), names)}")
+        report(
+            path,
+            f"unknown step '{'/'.join(parts)}'; expected {one_of(names)}{did_you_mean('/'.join(parts), names)}",
+        )
         return root
     return _replace(root, "steps", changed)
 
@@ -118,7 +140,13 @@ def _change_entry(entries: SequenceNode, parts: list[str], change: MappingNode) 
                 return None
             changed = _replace(entry, "steps", below)
         items = [*entries.value[:index], changed, *entries.value[index + 1 :]]
-        return SequenceNode(None, items, entries.start_mark, entries.end_mark, flow_style=entries.flow_style)
+        return SequenceNode(
+            NO_TAG,
+            items,
+            entries.start_mark,
+            entries.end_mark,
+            flow_style=entries.flow_style,
+        )
     return None
 
 

@@ -3,15 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.spec.forms import cut, kind_of
 from airflow_mlops.spec.graph import Param
 from airflow_mlops.spec.models import ParamSpec
 from airflow_mlops.spec.problems import one_of
 
-_INFERRED = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_INFERRED = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
 
 
 def to_param(spec: ParamSpec) -> Param:
@@ -39,15 +48,28 @@ def check_param(spec: ParamSpec) -> Iterator[tuple[str, str]]:
         yield "pattern", problem
         return
     if "multipleOf" in schema and schema["multipleOf"] <= 0:
-        yield "multipleOf", f"multipleOf is {schema['multipleOf']}; expected a number above zero"
+        yield (
+            "multipleOf",
+            f"multipleOf is {schema['multipleOf']}; expected a number above zero",
+        )
         return
-    for low, high in (("minimum", "maximum"), ("minLength", "maxLength"), ("minItems", "maxItems")):
+    for low, high in (
+        ("minimum", "maximum"),
+        ("minLength", "maxLength"),
+        ("minItems", "maxItems"),
+    ):
         if low in schema and high in schema and schema[low] > schema[high]:
-            yield low, f"{low} {schema[low]} is larger than {high} {schema[high]}; expected a range that holds something"
+            yield (
+                low,
+                f"{low} {schema[low]} is larger than {high} {schema[high]}; expected a range that holds something",
+            )
     if not param.has_default:
         return
     if param.default is None and "type" not in schema and "enum" not in schema:
-        yield "default", "the default is null, which tells no type; expected 'type' beside it, such as type: [string, 'null']"
+        yield (
+            "default",
+            "the default is null, which tells no type; expected 'type' beside it, such as type: [string, 'null']",
+        )
         return
     if problem := value_problem(schema, param.default):
         yield "default", f"default {cut(param.default)} {problem}"
@@ -70,7 +92,13 @@ def _is_type(name: str, value: Any) -> bool:
         return _is_number(value)
     if name == "integer":
         return _is_number(value) and (isinstance(value, int) or value.is_integer())
-    kinds: dict[str, type] = {"string": str, "boolean": bool, "array": list, "object": dict, "null": type(None)}
+    kinds: dict[str, type] = {
+        "string": str,
+        "boolean": bool,
+        "array": list,
+        "object": dict,
+        "null": type(None),
+    }
     return name in kinds and isinstance(value, kinds[name])
 
 
@@ -86,7 +114,9 @@ def _type(schema: dict[str, Any], value: Any) -> str | None:
 
 def _enum(schema: dict[str, Any], value: Any) -> str | None:
     enum = schema.get("enum")
-    if not isinstance(enum, list) or any(item == value and isinstance(item, bool) == isinstance(value, bool) for item in enum):
+    if not isinstance(enum, list) or any(
+        item == value and isinstance(item, bool) == isinstance(value, bool) for item in enum
+    ):
         return None
     return f"is not in 'enum'; expected {one_of([cut(item) for item in enum])}"
 
@@ -113,7 +143,7 @@ def _range(schema: dict[str, Any], value: Any) -> str | None:
 def _is_multiple(value: float, step: float) -> bool:
     try:
         quotient = value / step
-        return abs(quotient - round(quotient)) < 1e-9 * max(1.0, abs(quotient))  # noqa: PLR2004
+        return abs(quotient - round(quotient)) < 1e-9 * max(1.0, abs(quotient))
     except (OverflowError, ValueError):
         return isinstance(value, int) and isinstance(step, int) and value % step == 0
 
@@ -121,12 +151,21 @@ def _is_multiple(value: float, step: float) -> bool:
 def _size(schema: dict[str, Any], value: Any) -> str | None:
     if not isinstance(value, (str, list)):
         return None
-    low, high, what = ("minLength", "maxLength", "characters") if isinstance(value, str) else ("minItems", "maxItems", "items")
-    for name, words, wrong in ((low, "at least", lambda bound: len(value) < bound), (high, "at most", lambda bound: len(value) > bound)):
+    low, high, what = (
+        ("minLength", "maxLength", "characters") if isinstance(value, str) else ("minItems", "maxItems", "items")
+    )
+    for name, words, wrong in (
+        (low, "at least", lambda bound: len(value) < bound),
+        (high, "at most", lambda bound: len(value) > bound),
+    ):
         bound = schema.get(name)
         if _is_number(bound) and wrong(bound):
             return f"has {len(value)} {what}; expected {words} {bound} ({name})"
-    if isinstance(value, list) and schema.get("uniqueItems") is True and any(item in value[:at] for at, item in enumerate(value[:1000])):
+    if (
+        isinstance(value, list)
+        and schema.get("uniqueItems") is True
+        and any(item in value[:at] for at, item in enumerate(value[:1000]))
+    ):
         return "repeats an item; expected each once (uniqueItems)"
     return None
 

@@ -8,10 +8,12 @@ is looked at before a spec can use what it brought.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.spec.problems import did_you_mean, one_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 DOCKER_ALLOWED: frozenset[str] = frozenset(
     (
@@ -85,4 +87,7 @@ def check_docker(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, f"'{name}' is reserved: {DOCKER_RESERVED[name]}"
         else:
             allowed = sorted(DOCKER_ALLOWED)
-            yield name, f"unknown argument '{name}' of DockerOperator; expected {one_of(allowed)}{did_you_mean(name, allowed)}"
+            yield (
+                name,
+                f"unknown argument '{name}' of DockerOperator; expected {one_of(allowed)}{did_you_mean(name, allowed)}",
+            )

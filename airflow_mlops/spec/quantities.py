@@ -15,7 +15,10 @@ _UNITS = {
 }
 _BYTES = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([A-Za-z]{0,3})\Z", re.ASCII)
 _CPU = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(m?)\Z", re.ASCII)
-_DURATION = re.compile(r"(?:([0-9]{1,5})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,9})s)?\Z", re.ASCII)
+_DURATION = re.compile(
+    r"(?:([0-9]{1,5})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,9})s)?\Z",
+    re.ASCII,
+)
 
 _MAX_BYTES = 1 << 60
 _MAX_CPU = 100_000
@@ -35,7 +38,17 @@ def parse_bytes(value: Any) -> int:
         raise ValueError("expected a quantity of memory such as 512Mi, 2Gi or 1G")
     number, unit = match.groups()
     if unit not in _UNITS:
-        near = {"b": "", "g": "Gi", "gb": "G", "gib": "Gi", "m": "Mi", "mb": "M", "mib": "Mi", "kb": "k", "kib": "Ki"}
+        near = {
+            "b": "",
+            "g": "Gi",
+            "gb": "G",
+            "gib": "Gi",
+            "m": "Mi",
+            "mb": "M",
+            "mib": "Mi",
+            "kb": "k",
+            "kib": "Ki",
+        }
         hint = near.get(unit.lower())
         tail = f"; did you mean '{number}{hint}'?" if hint is not None else ""
         raise ValueError(f"unit '{unit}' is not one of k, M, G, T, P, Ki, Mi, Gi, Ti, Pi{tail}")

@@ -3,19 +3,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow_mlops.spec.graph import Input, Step
 from airflow_mlops.spec.models import ARTIFACT_TYPES
 from airflow_mlops.spec.problems import did_you_mean, one_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_mlops.spec.building import Builder
+    from airflow_mlops.spec.graph import Input, Step
 
 ROOTS = ("params", "inputs", "outputs", "run", "ds", "ts")
 RUN_NAMES = ("id", "date", "interval_start", "interval_end", "try")
-_AIRFLOWS = frozenset(("var", "conn", "dag", "task", "ti", "task_instance", "macros", "dag_run", "xcom", "env"))
+_AIRFLOWS = frozenset(
+    (
+        "var",
+        "conn",
+        "dag",
+        "task",
+        "ti",
+        "task_instance",
+        "macros",
+        "dag_run",
+        "xcom",
+        "env",
+    )
+)
 
 
 class Scope:
@@ -35,7 +49,9 @@ class Scope:
         root, rest = name[0], name[1:]
         if root not in ROOTS:
             hint = "; Airflow's own names are not known in a spec" if root in _AIRFLOWS else did_you_mean(root, ROOTS)
-            return f"unknown name '{'.'.join(name)}'; expected one of params.*, inputs.*, outputs.*, run.*, ds, ts{hint}"
+            return (
+                f"unknown name '{'.'.join(name)}'; expected one of params.*, inputs.*, outputs.*, run.*, ds, ts{hint}"
+            )
         if root in ("ds", "ts"):
             return f"'{'.'.join(name)}' goes into a string; expected '{root}'" if rest else None
         if not rest:
@@ -66,7 +82,11 @@ class Scope:
         resolved = self._step.inputs.get(name[1])
         if resolved is None:
             return None
-        return _artifact_input(name, resolved, self._step) if resolved.type in ARTIFACT_TYPES else _parameter_input(name, resolved)
+        return (
+            _artifact_input(name, resolved, self._step)
+            if resolved.type in ARTIFACT_TYPES
+            else _parameter_input(name, resolved)
+        )
 
     def _output(self, name: tuple[str, ...]) -> str | None:
         outputs = self._step.spec.outputs

@@ -8,8 +8,7 @@ for what refers to what: one bad step must not hide the errors of the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -17,6 +16,9 @@ from airflow_mlops.spec.documents import KEY
 from airflow_mlops.spec.later import comes_later
 from airflow_mlops.spec.models import API_VERSION, PROGRAM_KINDS, PipelineSpec
 from airflow_mlops.spec.wording import Finding, finding, strip_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Location = tuple[Any, ...]
 
@@ -26,7 +28,18 @@ PLACEHOLDER = "unnamed-"
 _MERGED = frozenset(("env", "secrets", "resources", "docker", "process", "backoff"))
 _FOR_OPERATORS = frozenset(("retries", "infra_retries", "backoff", "timeout"))
 _FOR_IMPORTS = frozenset(("retries", "infra_retries", "backoff"))
-_BY_NAME = frozenset(("inputs", "outputs", "env", "secrets", "params", "images", "environments", "docker"))
+_BY_NAME = frozenset(
+    (
+        "inputs",
+        "outputs",
+        "env",
+        "secrets",
+        "params",
+        "images",
+        "environments",
+        "docker",
+    )
+)
 _MAX_ROUNDS = 4
 _MAX_ERRORS = 1000
 """Errors that are worded: far more than are shown, few enough to be quick."""
@@ -61,7 +74,9 @@ class Structure:
     def _mend(self, data: dict[str, Any], error: ValidationError) -> None:
         if isinstance(data.get("params"), dict):
             self.params = frozenset(data["params"])
-        later = {location: key for location, entry in _entries(data.get("steps"), ("steps",)) if (key := comes_later(entry))}
+        later = {
+            location: key for location, entry in _entries(data.get("steps"), ("steps",)) if (key := comes_later(entry))
+        }
         for _ in range(_MAX_ROUNDS):
             errors = error.errors(include_url=False)[:_MAX_ERRORS]
             for item in errors:
@@ -170,7 +185,10 @@ def _at(data: Any, path: Location) -> Any:
 
 
 def _placeholder(location: Location) -> dict[str, Any]:
-    return {"name": PLACEHOLDER + "-".join(str(part) for part in location if part != "steps"), "kind": "container"}
+    return {
+        "name": PLACEHOLDER + "-".join(str(part) for part in location if part != "steps"),
+        "kind": "container",
+    }
 
 
 def _replace(data: dict[str, Any], location: Location) -> None:

@@ -25,7 +25,23 @@ _STATEMENT = re.compile(
     r"\{%[-+]?\s*(?:if|elif|else|endif|for|endfor|set|endset|block|endblock|macro|endmacro|include|import|from|extends|raw|endraw|call|filter|with|do)\b"
 )
 # Words that Jinja reads as values or operators.
-_NOT_NAMES = frozenset(("true", "false", "none", "True", "False", "None", "not", "and", "or", "if", "else", "in", "is"))
+_NOT_NAMES = frozenset(
+    (
+        "true",
+        "false",
+        "none",
+        "True",
+        "False",
+        "None",
+        "not",
+        "and",
+        "or",
+        "if",
+        "else",
+        "in",
+        "is",
+    )
+)
 
 
 class TemplateError(ValueError):
@@ -43,7 +59,9 @@ def as_text(value: Any) -> str:
     try:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError):
-        raise TemplateError(f"a value of type {type(value).__name__} is no JSON value; expected a string, a number, a list …") from None
+        raise TemplateError(
+            f"a value of type {type(value).__name__} is no JSON value; expected a string, a number, a list …"
+        ) from None
 
 
 @lru_cache(maxsize=4096)
@@ -54,7 +72,9 @@ def references(text: str) -> tuple[tuple[str, ...], ...]:
     :raises TemplateError: if the text is not in our language
     """
     if _STATEMENT.search(text):
-        raise TemplateError("statements ('{% … %}') are not part of the template language; expected expressions ('{{ … }}') only")
+        raise TemplateError(
+            "statements ('{% … %}') are not part of the template language; expected expressions ('{{ … }}') only"
+        )
     if "{{" not in text:
         return ()
     names = _simple_names(text)

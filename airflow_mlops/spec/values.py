@@ -58,14 +58,23 @@ class Plain:
         :raises SpecError: if it is nested too deeply or expands to too many values, which no reader should go on with
         """
         if node.tag is not None:
-            self._problem(node, f"tag {cut(node.tag)} is refused; expected plain YAML without tags")
+            self._problem(
+                node,
+                f"tag {cut(node.tag)} is refused; expected plain YAML without tags",
+            )
         if type(node) is ScalarNode:
             return self._scalar(node)
         if depth >= MAX_DEPTH:
-            self._stop(node, f"is nested deeper than {MAX_DEPTH} levels, or an alias contains itself; expected a flatter document")
+            self._stop(
+                node,
+                f"is nested deeper than {MAX_DEPTH} levels, or an alias contains itself; expected a flatter document",
+            )
         self._nodes += len(node.value)
         if self._nodes > MAX_NODES:
-            self._stop(node, f"the document expands to more than {MAX_NODES} values; expected fewer steps or fewer aliases")
+            self._stop(
+                node,
+                f"the document expands to more than {MAX_NODES} values; expected fewer steps or fewer aliases",
+            )
         if type(node) is MappingNode:
             return self._mapping(node, depth)
         return [
@@ -80,14 +89,21 @@ class Plain:
         maybe_typed = _MAYBE_TYPED
         for key_node, value_node in node.value:
             key = key_node.value
-            if type(key_node) is not ScalarNode or key_node.tag is not None or (not key_node.style and key[:1] in maybe_typed):
+            if (
+                type(key_node) is not ScalarNode
+                or key_node.tag is not None
+                or (not key_node.style and key[:1] in maybe_typed)
+            ):
                 if not self._good_key(key_node, node):
                     continue
             elif key == "<<" and not key_node.style:
                 self._merge_keys(node)
                 return self._mapping(node, depth)
             if key in result:
-                self._problem(key_node, f"key {cut(key)} is given twice; expected each key once; the first is on line {self._first(node, key)}")
+                self._problem(
+                    key_node,
+                    f"key {cut(key)} is given twice; expected each key once; the first is on line {self._first(node, key)}",
+                )
                 continue
             if (
                 type(value_node) is ScalarNode
@@ -105,10 +121,16 @@ class Plain:
         if type(key) is not ScalarNode:
             what = "a mapping" if isinstance(key, MappingNode) else "a list"
             hint = template_key_hint(key)
-            self._problem(mapping if hint else key, hint or f"{what} is used as a key; expected a string")
+            self._problem(
+                mapping if hint else key,
+                hint or f"{what} is used as a key; expected a string",
+            )
             return False
         if not isinstance(self._scalar(key), str):
-            self._problem(key, f"key {cut(key.value)} is not a string; expected a string; did you mean '\"{cut(key.value)[1:-1]}\"'?")
+            self._problem(
+                key,
+                f"key {cut(key.value)} is not a string; expected a string; did you mean '\"{cut(key.value)[1:-1]}\"'?",
+            )
             return False
         return True
 
@@ -122,12 +144,20 @@ class Plain:
                 continue
             for source in value.value if type(value) is SequenceNode else (value,):
                 if type(source) is not MappingNode:
-                    self._problem(source, "a merge ('<<') takes a mapping or a list of mappings; expected an alias such as '*common'")
+                    self._problem(
+                        source,
+                        "a merge ('<<') takes a mapping or a list of mappings; expected an alias such as '*common'",
+                    )
                     continue
                 if any(inner.value == "<<" and not inner.style for inner, _ in source.value):
-                    self._problem(source, "a merge ('<<') of a mapping that itself merges is refused; expected the keys written out")
+                    self._problem(
+                        source,
+                        "a merge ('<<') of a mapping that itself merges is refused; expected the keys written out",
+                    )
                     continue
-                fresh = [pair for pair in source.value if not isinstance(pair[0].value, str) or pair[0].value not in own]
+                fresh = [
+                    pair for pair in source.value if not isinstance(pair[0].value, str) or pair[0].value not in own
+                ]
                 own.update(pair[0].value for pair in fresh if isinstance(pair[0].value, str))
                 pairs.extend(fresh)
         node.value = pairs
@@ -142,7 +172,10 @@ class Plain:
         if match is None:
             return text
         if len(text) > _MAX_DIGITS or match["special"]:
-            self._problem(node, f"{cut(text)} is no number that JSON can hold; expected a finite one, or quotes if a string is meant")
+            self._problem(
+                node,
+                f"{cut(text)} is no number that JSON can hold; expected a finite one, or quotes if a string is meant",
+            )
             return 0
         if match["float"]:
             return self._float(node, text)
@@ -152,7 +185,10 @@ class Plain:
     def _float(self, node: ScalarNode, text: str) -> float:
         value = float(text)
         if math.isinf(value):
-            self._problem(node, f"{cut(text)} is no number that JSON can hold; expected a finite one, or quotes if a string is meant")
+            self._problem(
+                node,
+                f"{cut(text)} is no number that JSON can hold; expected a finite one, or quotes if a string is meant",
+            )
             return 0.0
         return value
 

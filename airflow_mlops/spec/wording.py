@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from airflow_mlops.spec import forms, models
 from airflow_mlops.spec.documents import KEY
 from airflow_mlops.spec.forms import cut, kind_of
-from airflow_mlops.spec.later import LATER_KINDS, LATER_RUNTIMES, LATER_STEP_KEYS, LATER_TOP_KEYS
+from airflow_mlops.spec.later import (
+    LATER_KINDS,
+    LATER_RUNTIMES,
+    LATER_STEP_KEYS,
+    LATER_TOP_KEYS,
+)
 from airflow_mlops.spec.problems import did_you_mean, one_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Finding = tuple[tuple[Any, ...], str]
 """Path of a value, and what is wrong with it."""
@@ -91,7 +98,7 @@ def subject(path: Sequence[Any], data: Any) -> str:
         value = _descend(value, part)
         if index and path[index - 1] == "steps" and isinstance(part, int):
             owner, rest = _entry(value, part), list(path[index + 1 :])
-    text = ".".join(f"{part}" for part in rest).replace(".[", "[")
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest).removeprefix(".")
     if not rest:
         return owner or "the spec"
     return f"{cut(text)} of {owner}" if owner else cut(text)
@@ -131,7 +138,10 @@ def finding(error: Any, data: Any) -> Finding:
     if kind == "literal_error":
         return path, _not_listed(path, about, value, context)
     if kind == "string_pattern_mismatch":
-        return path, f"{about}: {cut(value)} is no valid name; expected {_PATTERNS.get(context.get('pattern', ''), 'another form')}"
+        return (
+            path,
+            f"{about}: {cut(value)} is no valid name; expected {_PATTERNS.get(context.get('pattern', ''), 'another form')}",
+        )
     return path, _plain(kind, about, value, context)
 
 
@@ -141,7 +151,7 @@ def _plain(kind: str, about: str, value: Any, context: dict[str, Any]) -> str:
         return f"{about} is {kind_of(value)}{shown}; expected {_TYPES[kind]}"
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        return f"{about} is {cut(value)[1:-1]}; expected {words} {context[key]:g}"
+        return f"{about} is {cut(value)}; expected {words} {context[key]:g}"
     if kind in ("string_too_short", "too_short"):
         return f"{about} is empty; expected at least one {'character' if kind.startswith('string') else 'entry'}"
     if kind == "string_too_long":
@@ -153,7 +163,9 @@ def _unknown_key(path: Sequence[Any], data: Any) -> str:
     key, parent = str(path[-1]), path[:-1]
     in_step = len(parent) > 1 and parent[-2] == "steps" and isinstance(parent[-1], int)
     where = f" in {subject(parent, data)}" if parent else ""
-    if key in (LATER_STEP_KEYS if in_step or (parent and parent[-1] == "defaults") else LATER_TOP_KEYS if not parent else ()):
+    if key in (
+        LATER_STEP_KEYS if in_step or (parent and parent[-1] == "defaults") else LATER_TOP_KEYS if not parent else ()
+    ):
         return f"key '{key}'{where} is not supported yet"
     value = data
     for part in parent:
@@ -166,13 +178,19 @@ def _names(parent: Sequence[Any], value: Any, in_step: bool) -> list[str]:
     if not parent:
         model: type[BaseModel] = models.PipelineSpec
     elif in_step:
-        model = models.GroupSpec if isinstance(value, dict) and "steps" in value and "kind" not in value else models.StepSpec
+        model = (
+            models.GroupSpec
+            if isinstance(value, dict) and "steps" in value and "kind" not in value
+            else models.StepSpec
+        )
     elif len(parent) > 1 and parent[-2] in _MANY:
         model = _MANY[parent[-2]]
     elif parent[-1] == "assets":
         return ["any", "all"]
     else:
         model = _ONE.get(str(parent[-1]), BaseModel)
+    if model is models.StepSpec:
+        return list(models.STEP_KEYS)
     return [str(field.validation_alias or name) for name, field in model.model_fields.items()]
 
 
