@@ -225,4 +225,7 @@ def param_type(value: Any) -> Any:
     return checked if isinstance(value, list) else checked[0]
 
 
-ParamTypes = Annotated[ParamType | list[ParamType], BeforeValidator(param_type)]
+ParamTypes = Annotated[
+    ParamType | list[ParamType],
+    BeforeValidator(param_type, json_schema_input_type=ParamType | Literal["list"] | list[ParamType | Literal["list"]]),
+]

@@ -420,7 +420,7 @@ class Overlay(SpecModel):
     source: Text | None = Field(default=None, description="Replaces the source folder")
     images: dict[Text, Text] = Field(default_factory=dict, description="Other images for aliases")
     defaults: StepOptions = Field(
-        default_factory=StepOptions,  # type: ignore[arg-type]
+        default_factory=StepOptions,
         description="Other defaults of steps",
     )
     steps: dict[Text, dict[str, Any]] = Field(
@@ -461,7 +461,7 @@ class PipelineSpec(SpecModel):
         description="Overlays, one of which may be chosen when the spec is loaded",
     )
     defaults: StepOptions = Field(
-        default_factory=StepOptions,  # type: ignore[arg-type]
+        default_factory=StepOptions,
         description="What holds for all steps that do not say otherwise",
     )
     steps: list[Entry] = Field(

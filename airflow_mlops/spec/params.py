@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import operator
+import re
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from airflow_mlops.spec.forms import cut, kind_of
 from airflow_mlops.spec.graph import Param
@@ -11,8 +16,14 @@ from airflow_mlops.spec.models import ParamSpec
 from airflow_mlops.spec.problems import one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+_BOUNDS: tuple[tuple[str, str, Callable[[Any, Any], bool]], ...] = (
+    ("minimum", "at least", operator.ge),
+    ("maximum", "at most", operator.le),
+    ("exclusiveMinimum", "more than", operator.gt),
+    ("exclusiveMaximum", "less than", operator.lt),
+)
 _INFERRED = {
     bool: "boolean",
     int: "integer",
@@ -83,10 +94,6 @@ def value_problem(schema: dict[str, Any], value: Any) -> str | None:
     return None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _is_type(name: str, value: Any) -> bool:
     if name == "number":
         return _is_number(value)
@@ -124,15 +131,9 @@ def _enum(schema: dict[str, Any], value: Any) -> str | None:
 def _range(schema: dict[str, Any], value: Any) -> str | None:
     if not _is_number(value):
         return None
-    bounds = (
-        ("minimum", "at least", lambda bound: value >= bound),
-        ("maximum", "at most", lambda bound: value <= bound),
-        ("exclusiveMinimum", "more than", lambda bound: value > bound),
-        ("exclusiveMaximum", "less than", lambda bound: value < bound),
-    )
-    for name, words, holds in bounds:
+    for name, words, holds in _BOUNDS:
         bound = schema.get(name)
-        if _is_number(bound) and not holds(bound):
+        if _is_number(bound) and not holds(value, bound):
             return f"is outside its own bounds; expected {words} {bound} ({name})"
     step = schema.get("multipleOf")
     if _is_number(step) and step and not _is_multiple(value, step):
@@ -151,23 +152,24 @@ def _is_multiple(value: float, step: float) -> bool:
 def _size(schema: dict[str, Any], value: Any) -> str | None:
     if not isinstance(value, (str, list)):
         return None
-    low, high, what = (
-        ("minLength", "maxLength", "characters") if isinstance(value, str) else ("minItems", "maxItems", "items")
-    )
-    for name, words, wrong in (
-        (low, "at least", lambda bound: len(value) < bound),
-        (high, "at most", lambda bound: len(value) > bound),
-    ):
-        bound = schema.get(name)
-        if _is_number(bound) and wrong(bound):
-            return f"has {len(value)} {what}; expected {words} {bound} ({name})"
-    if (
-        isinstance(value, list)
-        and schema.get("uniqueItems") is True
-        and any(item in value[:at] for at, item in enumerate(value[:1000]))
-    ):
+    suffix, what = ("Length", "characters") if isinstance(value, str) else ("Items", "items")
+    least, most = schema.get(f"min{suffix}"), schema.get(f"max{suffix}")
+    if _is_number(least) and len(value) < least:
+        return f"has {len(value)} {what}; expected at least {least} (min{suffix})"
+    if _is_number(most) and len(value) > most:
+        return f"has {len(value)} {what}; expected at most {most} (max{suffix})"
+    if isinstance(value, list) and schema.get("uniqueItems") is True and _repeats(value):
         return "repeats an item; expected each once (uniqueItems)"
     return None
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _repeats(items: list[Any]) -> bool:
+    texts = [json.dumps(item, sort_keys=True) for item in items]
+    return len(set(texts)) < len(texts)
 
 
 def _matches(schema: dict[str, Any], value: Any) -> str | None:
@@ -191,8 +193,6 @@ def _items(schema: dict[str, Any], value: Any) -> str | None:
 
 
 def _pattern_problem(pattern: str) -> str | None:
-    import re
-
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError, ValueError) as error:
@@ -202,8 +202,6 @@ def _pattern_problem(pattern: str) -> str | None:
 
 def _linear(pattern: str) -> Any:
     """A matcher in linear time: a spec's pattern must not be able to hang its reader. ``None`` where it needs what only backtracking has."""
-    from pydantic_core import SchemaError, SchemaValidator, core_schema
-
     try:
         return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
     except SchemaError:
