@@ -8,6 +8,7 @@ so a step cannot be tested with other names than it is given in a run.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -16,12 +17,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import yaml
+
+from tests.parts.requirement import required_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 EXAMPLES = Path(__file__).parents[2] / "dags"
+
+
+def need_sklearn() -> None:
+    """Skip a test whose step code cannot run here; where parts are required, fail it."""
+    if importlib.util.find_spec("skops") is None or importlib.util.find_spec("sklearn") is None:
+        reason = "the step code of this example needs them; run: uv pip install scikit-learn pandas skops"
+        (pytest.fail if required_parts() else pytest.skip)(reason)
 
 
 class Failed(Exception):

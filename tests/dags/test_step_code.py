@@ -7,7 +7,6 @@ import csv
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -15,17 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.dags.by_hand import EXAMPLES, Example, Failed
+from tests.dags.by_hand import EXAMPLES, Example, Failed, need_sklearn
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SKLEARN = "the step code of this example runs on scikit-learn: uv pip install scikit-learn pandas skops"
-
 
 @pytest.fixture(scope="module")
 def cancer(tmp_path_factory: pytest.TempPathFactory) -> Example:
-    pytest.importorskip("skops", reason=SKLEARN)
+    need_sklearn()
     example = Example("breast-cancer", tmp_path_factory.mktemp("breast-cancer"))
     example.run_all()
     return example
@@ -88,8 +85,9 @@ def test_every_row_is_predicted_and_most_are_right(cancer: Example) -> None:
     assert len(predictions) == cancer.made["split.rows"] == 60
     assert {row["model"] for row in predictions} == {cancer.made["choose.winner"]}
     # The labels were taken away, so they are had again from the data set, by looking the rows up.
-    datasets = pytest.importorskip("sklearn.datasets", reason=SKLEARN)
-    features, labels = datasets.load_breast_cancer(return_X_y=True)
+    from sklearn.datasets import load_breast_cancer  # noqa: PLC0415 - not on every machine that runs the other tests
+
+    features, labels = load_breast_cancer(return_X_y=True)
     malignant = {tuple(row): label == 0 for row, label in zip(features.tolist(), labels.tolist(), strict=True)}
     fresh = [tuple(map(float, row.values())) for row in rows(cancer.made["split.fresh"])]
     right = sum(malignant[row] == (said["malignant"] == "True") for row, said in zip(fresh, predictions, strict=True))
@@ -180,16 +178,8 @@ def test_no_words_to_measure_is_a_failure_that_says_so(tmp_path: Path) -> None:
         example.run("measure")
 
 
-def test_word_count_needs_nothing_but_busybox() -> None:
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        pytest.skip("busybox is not installed")
-    listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, timeout=10, check=True).stdout.split()  # noqa: S603
-    assert {"sh", "awk", "tr", "sort", "head", "cat"} <= set(listed)
-
-
 def test_quickstart_trains_a_good_model(tmp_path: Path) -> None:
-    pytest.importorskip("skops", reason=SKLEARN)
+    need_sklearn()
     example = Example("quickstart", tmp_path)
     example.run_all()
     assert example.metrics("check.metrics")["accuracy"] > 0.9

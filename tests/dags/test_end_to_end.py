@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples run to their end: by ``airflow-mlops run`` on both runtimes, and as DAG files of an Airflow."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.dags.by_hand import EXAMPLES, need_sklearn
+
+ROOT = EXAMPLES.parent
+
+
+@dataclass
+class Ran:
+    """The JSON document of a run."""
+
+    document: dict[str, Any]
+
+    def states(self) -> dict[str, str]:
+        """State by step."""
+        return {name: step["state"] for name, step in self.document["steps"].items()}
+
+    def metrics(self, step: str) -> dict[str, Any]:
+        """What the step's output ``metrics`` holds."""
+        return dict(self.document["steps"][step]["metrics"]["metrics"])
+
+    def file(self, step: str, output: str) -> Path:
+        """An artifact in the local store."""
+        return Path(unquote(urlsplit(self.document["steps"][step]["artifacts"][output]["uri"]).path))
+
+
+def environment(home: Path) -> dict[str, str]:
+    """The environment of a user whose home is ``home``, without the settings of the tests' own Airflow."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    return {**kept, "PYTHONPATH": str(ROOT), "HOME": str(home), "AIRFLOW_MLOPS_HOME": str(home / "mlops")}
+
+
+def run(home: Path, name: str, *options: str) -> Ran:
+    """
+    ``airflow-mlops run`` an example.
+
+    :raises AssertionError: with everything it printed, if it did not succeed
+    """
+    spec = str(EXAMPLES / name / "pipeline.yaml")
+    command = [sys.executable, "-m", "airflow_mlops.cli", "run", spec, "--json", *options]
+    done = subprocess.run(  # noqa: S603 - our own command
+        command, env=environment(home), cwd=home, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    return Ran(json.loads(done.stdout))
+
+
+def check_breast_cancer(ran: Ran) -> None:
+    assert set(ran.states().values()) == {"success"}
+    assert ran.document["state"] == "success"
+    for step in ("check-logistic", "check-forest", "choose"):
+        assert ran.metrics(step)["accuracy"] > 0.9
+        assert ran.metrics(step)["auc"] > 0.97
+    parameters = ran.document["steps"]["choose"]["parameters"]
+    best = max(("logistic", "forest"), key=lambda name: ran.metrics(f"check-{name}")["auc"])
+    assert parameters == {"winner": best}
+    steps = ran.document["steps"]
+    assert steps["choose"]["artifacts"]["model"]["digest"] == steps[best]["artifacts"]["model"]["digest"]
+    with ran.file("predict", "predictions").open(encoding="utf-8", newline="") as file:
+        predictions = list(csv.DictReader(file))
+    assert len(predictions) == steps["split"]["parameters"]["rows"] == 60
+    assert {row["model"] for row in predictions} == {best}
+
+
+def check_word_count(ran: Ran) -> None:
+    assert ran.states() == dict.fromkeys(("words", "count", "measure", "top"), "success")
+    assert (ran.metrics("measure")["words"], ran.metrics("measure")["most"]) == (142, 19)
+    assert ran.file("top", "report").read_text(encoding="utf-8").splitlines()[2] == "| 19 | the |"
+
+
+@pytest.mark.airflow
+@pytest.mark.slow
+def test_breast_cancer_runs_as_processes(tmp_path: Path) -> None:
+    need_sklearn()
+    check_breast_cancer(run(tmp_path, "breast-cancer", "-e", "dev"))
+
+
+@pytest.mark.airflow
+@pytest.mark.docker
+@pytest.mark.slow
+@pytest.mark.usefixtures("python_image")
+def test_breast_cancer_runs_on_docker(tmp_path: Path) -> None:
+    check_breast_cancer(run(tmp_path, "breast-cancer"))
+
+
+@pytest.mark.airflow
+def test_word_count_runs_as_processes(tmp_path: Path) -> None:
+    check_word_count(run(tmp_path, "word-count", "-e", "dev"))
+
+
+@pytest.mark.airflow
+@pytest.mark.docker
+@pytest.mark.usefixtures("busybox_image")
+def test_word_count_runs_on_docker(tmp_path: Path) -> None:
+    check_word_count(run(tmp_path, "word-count"))
+
+
+@pytest.mark.airflow
+def test_parameters_of_the_command_line_reach_the_steps(tmp_path: Path) -> None:
+    ran = run(tmp_path, "word-count", "-e", "dev", "-p", "top=3", "-p", "min_length=1")
+    assert len(ran.file("top", "report").read_text(encoding="utf-8").splitlines()) == 5
+    assert ran.metrics("measure")["words"] > 142
+
+
+@pytest.mark.airflow
+@pytest.mark.slow
+def test_quickstart_runs_as_processes(tmp_path: Path) -> None:
+    need_sklearn()
+    ran = run(tmp_path, "quickstart", "--runtime", "process")
+    assert ran.states() == {"fit": "success", "check": "success"}
+    assert ran.metrics("check")["accuracy"] > 0.9
+
+
+@pytest.mark.airflow
+@pytest.mark.slow
+def test_word_count_runs_by_airflow_dags_test_on_its_dag_file(airflow_home: Path, tmp_path: Path) -> None:
+    dags = tmp_path / "dags"
+    shutil.copytree(EXAMPLES / "word-count", dags / "word-count")
+    settings = {
+        "PYTHONPATH": str(ROOT),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__MLOPS__ENVIRONMENT": "dev",
+        "AIRFLOW__MLOPS__STORE": (tmp_path / "store").as_uri(),
+    }
+    done = subprocess.run(  # noqa: S603 - Airflow's own command
+        [sys.executable, "-m", "airflow", "dags", "test", "word-count", "--dagfile-path", "word-count/pipeline_dag.py"],
+        env={**os.environ, **settings},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
+    reports = [path.read_text(encoding="utf-8") for path in (tmp_path / "store").rglob("outputs/report/top.md")]
+    assert [report.splitlines()[2] for report in reports] == ["| 19 | the |"], done.stdout[-8000:]
