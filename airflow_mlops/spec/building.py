@@ -183,10 +183,8 @@ class Builder:
     def _check_type(self, entry: Entry, name: str, spec: InputSpec, output: Output) -> None:
         here = (*entry.node.location, "inputs", name)
         if spec.type is not None and spec.type != output.type and not (spec.type == "artifact" and output.is_artifact):
-            self._report(
-                (*here, "type"),
-                f"input '{name}' asks for a {spec.type}, but '{spec.from_}' is a {output.type}; expected a {spec.type}",
-            )
+            what = f"input '{name}' asks for type {spec.type}, but '{spec.from_}' is of type {output.type}"
+            self._report((*here, "type"), f"{what}; expected an output of type {spec.type}")
         if output.is_parameter and spec.stage == "none":
             self._report(
                 (*here, "stage"),

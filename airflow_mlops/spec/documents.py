@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -224,7 +225,7 @@ def locate(root: Node, path: NodePath) -> tuple[int, int]:
     :param path: keys and indexes; ``KEY`` at the end asks for the key
     """
     node, place = root, start(root)
-    for part, following in zip(path, (*path[1:], None), strict=True):
+    for part, following in zip_longest(path, path[1:]):
         if part is KEY:
             break
         found = child(node, part)

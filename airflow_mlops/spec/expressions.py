@@ -50,6 +50,11 @@ _NEVER = ("\ue0f0\ue0f1", "\ue0f0\ue0f2", "\ue0f0\ue0f3", "\ue0f0\ue0f4")
 _CARRIAGE_RETURN = "\ue0f5"
 
 
+def _text(value: Any) -> str:
+    # A missing value says itself what is missing.
+    return str(value) if isinstance(value, Undefined) else as_text(value)
+
+
 def _bounded(text: str) -> str:
     if len(text) > MAX_OUTPUT:
         raise TemplateError(f"a value grows beyond {MAX_OUTPUT} characters")
@@ -57,7 +62,7 @@ def _bounded(text: str) -> str:
 
 
 def _replace(value: Any, old: str, new: str) -> str:
-    text, old, new = as_text(value), as_text(old), as_text(new)
+    text, old, new = _text(value), _text(old), _text(new)
     if not old:
         raise TemplateError("'replace' takes a text that is not empty")
     if len(text) + text.count(old) * len(new) > MAX_OUTPUT:
@@ -68,10 +73,10 @@ def _replace(value: Any, old: str, new: str) -> str:
 def _join(value: Any, separator: str = "") -> str:
     if not isinstance(value, list):
         raise TemplateError("'join' takes a list")
-    separator = as_text(separator)
+    separator = _text(separator)
     if len(value) * len(separator) > MAX_OUTPUT:
         raise TemplateError(f"a value grows beyond {MAX_OUTPUT} characters")
-    return _bounded(separator.join(as_text(item) for item in value))
+    return _bounded(separator.join(_text(item) for item in value))
 
 
 def _default(value: Any, default: Any = "", boolean: bool = False) -> Any:
@@ -105,7 +110,7 @@ def _length(value: Any) -> int:
 
 
 def _tojson(value: Any) -> str:
-    return as_text([value])[1:-1]
+    return _text([value])[1:-1]
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -114,23 +119,17 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "int": _int,
     "join": _join,
     "length": _length,
-    "lower": lambda value: as_text(value).lower(),
+    "lower": lambda value: _text(value).lower(),
     "replace": _replace,
     "round": _round,
     "tojson": _tojson,
-    "trim": lambda value: as_text(value).strip(),
-    "upper": lambda value: as_text(value).upper(),
+    "trim": lambda value: _text(value).strip(),
+    "upper": lambda value: _text(value).upper(),
 }
 TESTS: dict[str, Callable[..., Any]] = {
     "defined": lambda value: not isinstance(value, Undefined),
     "none": lambda value: value is None,
 }
-
-
-def _finalize(value: Any) -> str:
-    if isinstance(value, Undefined):
-        return str(value)
-    return as_text(value)
 
 
 class _Environment(SandboxedEnvironment):
@@ -171,7 +170,7 @@ class Expressions:
             comment_start_string=_NEVER[2],
             comment_end_string=_NEVER[3],
             undefined=StrictUndefined,
-            finalize=_finalize,
+            finalize=_text,
             keep_trailing_newline=True,
             autoescape=False,
             optimized=False,

@@ -42,6 +42,8 @@ def _tidy(node: Any) -> None:
             _tidy(item)
     elif isinstance(node, dict):
         node.pop("discriminator", None)
+        if "patternProperties" in node:
+            node.setdefault("additionalProperties", False)
         if isinstance(node.get("title"), str):
             del node["title"]
         for key, value in node.items():

@@ -87,6 +87,8 @@ class Structure:
                 self._cut(data, location)
             for item in errors:
                 self._cut(data, strip_tags(item["loc"]))
+            if "steps" in self.broken.get((), ()):
+                return
             try:
                 self.spec = PipelineSpec.model_validate(data, by_name=False)
                 return
@@ -107,6 +109,8 @@ class Structure:
         path = tuple(part for part in path if part is not KEY)
         home, rest = split_location(path)
         self.broken.setdefault(home, set()).add(str(rest[0]) if rest else "")
+        if home and rest[:1] == ("steps",):
+            self.broken[home].add("")
         if not rest:
             _replace(data, home)
             return

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.spec.support import DATA
 
 from airflow_mlops.spec import SpecError, load_pipeline, to_mermaid, to_text
+from tests.spec.support import DATA
 
 
 def test_ten_mistakes_give_ten_problems_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.spec.support import DATA
 
 from airflow_mlops.spec import SpecError, load_pipeline
+from tests.spec.support import DATA
 
-SOURCES = [(DATA / name).read_text(encoding="utf-8") for name in ("everything.yaml", "breast-cancer.yaml", "ten-mistakes.yaml")]
+SOURCES = [
+    (DATA / name).read_text(encoding="utf-8") for name in ("everything.yaml", "breast-cancer.yaml", "ten-mistakes.yaml")
+]
 FRAGMENTS = [
     "{{", "}}", "{%", "[", "]", "{", "}", ":", "- ", "&a ", "*a", "<<: *common", "!!str ", "null", "~", "1e999", "0x", ".inf", "9" * 400,
     "\0", "\t", "\n", "\r\n", "\u2028", "é", "'", '"', "#", "| ", "? ", "steps", "kind: gate", "foreach: {}", "kind: import", "true", "-1",
@@ -40,7 +42,9 @@ def replaced(draw: st.DrawFn) -> str:
     for _ in range(draw(st.integers(1, 5))):
         index = draw(st.integers(0, len(lines) - 1))
         key = lines[index].partition(":")[0]
-        lines[index] = f"{key}: {draw(st.sampled_from(['[]', '{}', '1', 'x', 'null', 'true', '[1, {a: b}]', '{a: [1]}', '1.5', '-3', 'a.b']))}"
+        lines[index] = (
+            f"{key}: {draw(st.sampled_from(['[]', '{}', '1', 'x', 'null', 'true', '[1, {a: b}]', '{a: [1]}', '1.5', '-3', 'a.b']))}"
+        )
     return "\n".join(lines)
 
 

@@ -61,7 +61,10 @@ def test_scalars_follow_the_core_schema_of_yaml_1_2(text: str, value: Any) -> No
     [
         ("a: 1\nb: 2\na: 3\n", "f:3:1: key 'a' is given twice; expected each key once; the first is on line 1"),
         ("a: !!str 1\n", "f:1:4: tag 'tag:yaml.org,2002:str' is refused; expected plain YAML without tags"),
-        ("a: !!python/object/apply:os.system [x]\n", "f:1:4: tag 'tag:yaml.org,2002:python/object/apply:os.system' is refused"),
+        (
+            "a: !!python/object/apply:os.system [x]\n",
+            "f:1:4: tag 'tag:yaml.org,2002:python/object/apply:os.system' is refused",
+        ),
         ("!x a: 1\n", "f:1:1: tag '!x' is refused"),
         ("1: a\n", "f:1:1: key '1' is not a string; expected a string; did you mean '\"1\"'?"),
         ("null: a\n", "f:1:1: key 'null' is not a string"),
