@@ -2,7 +2,8 @@
 """
 What a pipeline is: the format of a spec file, and the tree that everything else walks.
 
-This package imports neither Airflow nor docker nor kubernetes, so that specs can be checked in an editor, a CI job or a notebook.
+This package imports neither Airflow nor docker nor kubernetes, so that specs can be checked in an editor, a CI job or a
+notebook.
 """
 
 from __future__ import annotations

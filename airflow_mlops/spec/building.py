@@ -2,8 +2,8 @@
 """
 From a valid spec to the tree: names become paths, references are looked up, and the order is one that can be run.
 
-Names are looked up in the own group, then outwards. What is wrong is reported by the location in the document; positions are found later,
-and only for what is wrong.
+Names are looked up in the own group, then outwards. What is wrong is reported by the location in the document;
+positions are found later, and only for what is wrong.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Report = Callable[[Location, str], None]
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A step or group on its way into the tree. ``first`` and ``last`` count the steps of the document that it spans."""
+    """A step or group on its way into the tree. ``first`` and ``last``: the steps of the document that it spans."""
 
     node: Step | Group
     parent: Entry | None
@@ -49,7 +49,8 @@ class Builder:
     """
     Builds the tree of a spec.
 
-    :param broken: keys that were cut out, by the location of their step: nothing is said about what can no longer be known
+    :param broken: keys that were cut out, by the location of their step: nothing is said about what can no longer be
+        known
     :param lost: names that somebody may refer to and that no step has any more, since they were wrong
     """
 
@@ -218,7 +219,10 @@ class Builder:
             return f"'{reads}', but there is no step '{wanted}' in sight; expected {one_of(steps)}{tail}"
         if "." in wanted and wanted.partition(".")[0] in names:
             return f"'{wanted}'; expected the step alone, without an output; did you mean '{wanted.partition('.')[0]}'?"
-        return f"'{wanted}', but there is no such step or group in sight; expected {one_of(names)}{did_you_mean(wanted, names)}"
+        return (
+            f"'{wanted}', but there is no such step or group in sight"
+            f"; expected {one_of(names)}{did_you_mean(wanted, names)}"
+        )
 
     def _unknown_inside(self, entry: Entry) -> bool:
         return "" in self._broken.get(entry.node.location, ())

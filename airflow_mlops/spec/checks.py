@@ -95,7 +95,8 @@ class Checks:
                 self._say(
                     step,
                     (),
-                    f"step '{spec.name}' has no image, which runtime 'docker' needs; expected 'image', here or in 'defaults'",
+                    f"step '{spec.name}' has no image, which runtime 'docker' needs"
+                    f"; expected 'image', here or in 'defaults'",
                 )
             if spec.docker:
                 for name, message in check_docker(spec.docker):
@@ -104,14 +105,16 @@ class Checks:
             self._say(
                 step,
                 (),
-                f"step '{spec.name}' has no command, which runtime 'process' needs; expected a list such as [python, {spec.name}.py]",
+                f"step '{spec.name}' has no command, which runtime 'process' needs"
+                f"; expected a list such as [python, {spec.name}.py]",
             )
         for name in spec.env:
             if name.startswith(_RESERVED_PREFIX):
                 self._say(
                     step,
                     ("env", name, KEY),
-                    f"variable '{name}' starts with '{_RESERVED_PREFIX}', which belongs to the contract with the step; expected another name",
+                    f"variable '{name}' starts with '{_RESERVED_PREFIX}', which belongs to the contract with the step"
+                    f"; expected another name",
                 )
         for name, secret in spec.secrets.items():
             if secret.as_ == "env" and name in spec.env:
@@ -124,7 +127,8 @@ class Checks:
                 self._say(
                     step,
                     ("secrets", name, KEY),
-                    f"secret '{name}' starts with '{_RESERVED_PREFIX}', which belongs to the contract with the step; expected another name",
+                    f"secret '{name}' starts with '{_RESERVED_PREFIX}', which belongs to the contract with the step"
+                    f"; expected another name",
                 )
 
     def _check_params(self, step: Step) -> None:
@@ -134,7 +138,8 @@ class Checks:
                 self._say(
                     step,
                     ("params", index),
-                    f"step '{step.spec.name}' asks for parameter '{name}', which is not declared; expected {one_of(self._params)}{near}",
+                    f"step '{step.spec.name}' asks for parameter '{name}', which is not declared"
+                    f"; expected {one_of(self._params)}{near}",
                 )
 
     def _check_outputs(self, step: Step) -> None:
@@ -159,13 +164,15 @@ class Checks:
                         self._say(
                             step,
                             (*where, key),
-                            f"output '{name}' has a '{key}', which is for steps of kind operator; expected what the program writes",
+                            f"output '{name}' has a '{key}', which is for steps of kind operator"
+                            f"; expected what the program writes",
                         )
             elif output.is_artifact and output.uri is None:
                 self._say(
                     step,
                     where,
-                    f"output '{name}' is a {output.type} without a URI; expected {{type: {output.type}, uri: …}}, where the operator leaves it",
+                    f"output '{name}' is a {output.type} without a URI"
+                    f"; expected {{type: {output.type}, uri: …}}, where the operator leaves it",
                 )
 
     def _check_template(self, step: Step, where: Location, text: str) -> None:
@@ -186,7 +193,10 @@ class Checks:
         for name, item in step.inputs.items():
             if item.type in PARAMETER_TYPES and name.upper() in given:
                 variable = f"MLOPS_PARAM_{name.upper()}"
-                message = f"input '{name}' and parameter '{given[name.upper()]}' are both {variable}; expected another name for the input"
+                message = (
+                    f"input '{name}' and parameter '{given[name.upper()]}' are both {variable}"
+                    f"; expected another name for the input"
+                )
                 self._say(step, ("inputs", name, KEY), message)
 
 
@@ -240,7 +250,8 @@ def _evaluate(step: Step, broken: Broken) -> Demand:
     if not broken(step, "outputs") and not any(output.type == "metrics" for output in step.spec.outputs.values()):
         yield (
             _near(step, "outputs"),
-            f"step '{step.spec.name}' of kind evaluate makes no metrics; expected an output such as {{metrics: metrics}}",
+            f"step '{step.spec.name}' of kind evaluate makes no metrics"
+            f"; expected an output such as {{metrics: metrics}}",
         )
 
 
@@ -261,7 +272,8 @@ def _operator(step: Step, broken: Broken) -> Demand:
     if step.spec.operator is None and not broken(step, "operator"):
         yield (
             (),
-            f"step '{step.spec.name}' of kind operator has no operator; expected 'operator: {{class: …, arguments: {{…}}}}'",
+            f"step '{step.spec.name}' of kind operator has no operator"
+            f"; expected 'operator: {{class: …, arguments: {{…}}}}'",
         )
 
 

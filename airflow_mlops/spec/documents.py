@@ -2,8 +2,8 @@
 """
 A YAML file as nodes that know their position.
 
-libyaml composes the nodes, which is several times faster than PyYAML's own parser; where PyYAML was built without it, that parser is used.
-Neither resolves tags: that is done by the 1.2 core schema in ``values``.
+libyaml composes the nodes, which is several times faster than PyYAML's own parser; where PyYAML was built without it,
+that parser is used. Neither resolves tags: that is done by the 1.2 core schema in ``values``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 """
 Templates that are more than a dotted name, by a sandboxed Jinja whose syntax tree is checked first.
 
-No calls, no statements, no attributes of Python objects: a name looks into mappings and lists only. What could make much out of
-little (powers, repetition, formatting, chained replacements) is refused or capped. Loaded only by ``templates``, on first use.
+No calls, no statements, no attributes of Python objects: a name looks into mappings and lists only. What could make
+much out of little (powers, repetition, formatting, chained replacements) is refused or capped. Loaded only by
+``templates``, on first use.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ _WORDS: dict[type[nodes.Node], str] = {
     nodes.Dict: "a mapping",
     nodes.Tuple: "a tuple",
 }
-# Characters of a private-use area: blocks and comments are no part of the language, so nothing that people write may start one.
+# Characters of a private-use area: blocks and comments are no part of the language, so nothing that people write may
+# start one.
 _NEVER = ("\ue0f0\ue0f1", "\ue0f0\ue0f2", "\ue0f0\ue0f3", "\ue0f0\ue0f4")
 _CARRIAGE_RETURN = "\ue0f5"
 

@@ -2,8 +2,8 @@
 """
 The forms of single values in a spec: names, words, references, schedules.
 
-Each function takes a value as YAML gave it and returns what the models keep, or raises ``PydanticCustomError`` whose message is
-already in our words: what is wrong, what was expected.
+Each function takes a value as YAML gave it and returns what the models keep, or raises ``PydanticCustomError`` whose
+message is already in our words: what is wrong, what was expected.
 """
 
 from __future__ import annotations
@@ -199,7 +199,8 @@ def volume_target(value: Any) -> str:
         refuse(f"{cut(value)} is no mount point; expected an absolute path inside the container such as /data")
     if next(filter(None, parts)) == "mlops":
         refuse(
-            f"{cut(value)} lies in /mlops, which belongs to the contract with the step; expected another folder such as /data"
+            f"{cut(value)} lies in /mlops, which belongs to the contract with the step"
+            f"; expected another folder such as /data"
         )
     return str(value)
 
@@ -208,7 +209,8 @@ def class_path(value: Any) -> str:
     """The dotted path of a class."""
     if not isinstance(value, str) or not _CLASS_PATH.match(value) or len(value) > 512:  # noqa: PLR2004
         refuse(
-            f"{cut(value)} is no class; expected a dotted path such as airflow.providers.standard.operators.bash.BashOperator"
+            f"{cut(value)} is no class"
+            f"; expected a dotted path such as airflow.providers.standard.operators.bash.BashOperator"
         )
     return value
 

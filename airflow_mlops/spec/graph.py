@@ -47,7 +47,8 @@ class Step:
     One step.
 
     :param path: names from the root, ``("route", "fit")``
-    :param spec: the step with defaults, image aliases and environment applied; an ``import`` has one output, named like its type
+    :param spec: the step with defaults, image aliases and environment applied; an ``import`` has one output, named like
+        its type
     :param inputs: resolved references by name
     :param needs: paths of steps or groups that come first without handing anything over
     :param location: where the step is in the document, for problems found later

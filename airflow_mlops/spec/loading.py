@@ -133,7 +133,10 @@ class _Loading:
         self.problems.extend(plain.problems)
         known = known_environments(root)
         if self.environment not in known:
-            message = f"unknown environment '{self.environment}'; expected {one_of(known)}{did_you_mean(self.environment, known)}"
+            message = (
+                f"unknown environment '{self.environment}'"
+                f"; expected {one_of(known)}{did_you_mean(self.environment, known)}"
+            )
             self.problems.append(Problem(self.name, *locate(root, ("environments", KEY)), shorten(message)))
             return root
         return apply_environment(root, self.environment, self._report_node)
@@ -165,12 +168,18 @@ class _Loading:
         for name, param in spec.params.items():
             first = seen.setdefault(name.upper(), name)
             if first != name:
-                message = f"parameter '{name}' and parameter '{first}' are both MLOPS_PARAM_{name.upper()}; expected names that differ in more than case"
+                message = (
+                    f"parameter '{name}' and parameter '{first}' are both MLOPS_PARAM_{name.upper()}"
+                    f"; expected names that differ in more than case"
+                )
                 self._report(("params", name, KEY), message)
             for key, message in check_param(param):
                 self._report(("params", name, key), f"parameter '{name}': {message}")
             if spec.schedule is not None and "default" not in param.model_fields_set:
-                message = f"parameter '{name}' has no default, which a scheduled run needs; expected 'default', or no 'schedule'"
+                message = (
+                    f"parameter '{name}' has no default, which a scheduled run needs"
+                    f"; expected 'default', or no 'schedule'"
+                )
                 self._report(("params", name, KEY), message)
 
     def _source(self, spec: PipelineSpec) -> Path | None:
@@ -193,19 +202,20 @@ class _Loading:
         taken = {(problem.line, problem.column) for problem in self.problems}
         defaults: set[tuple[Any, ...]] = set()
         for path, message in self.findings:
+            written = path
             if _came_from_defaults(root, path):
-                path = ("defaults", *split_location(path)[1])
-                if path in defaults:
+                written = ("defaults", *split_location(path)[1])
+                if written in defaults:
                     continue
-                defaults.add(path)
-            place = locate(root, path)
+                defaults.add(written)
+            place = locate(root, written)
             if place not in taken:
                 text = _PLACEHOLDER.sub(_number_of_step, message) if self.has_placeholders else message
                 self.problems.append(Problem(self.name, *place, shorten(text)))
         raise SpecError(self.problems)
 
     def _said_elsewhere(self, root: Node, path: tuple[Any, ...]) -> bool:
-        """Whether a finding about form is also made where the value was written: in ``defaults``, or in the environment applied."""
+        """Whether a finding about form is also made where the value was written: in ``defaults`` or the environment."""
         return _came_from_defaults(root, path) or (
             self.environment is not None and path[:2] == ("environments", self.environment)
         )

@@ -2,8 +2,9 @@
 """
 The constructs of a spec as pydantic models, one per YAML construct.
 
-They check form alone: what a value is by itself. What refers to something else (steps, params, templates) is checked where the
-tree is known. A hand-written DAG uses the same classes: ``Output.model_validate("dataset")`` takes the short form.
+They check form alone: what a value is by itself. What refers to something else (steps, params, templates) is checked
+where the tree is known. A hand-written DAG uses the same classes: ``Output.model_validate("dataset")`` takes the short
+form.
 """
 
 from __future__ import annotations

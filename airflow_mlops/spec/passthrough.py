@@ -2,8 +2,8 @@
 """
 Which arguments of DockerOperator a step's ``docker:`` may hold, and why the others are reserved.
 
-A test holds both tables against the installed provider: each keyword is in exactly one of them, so that a new provider version
-is looked at before a spec can use what it brought.
+A test holds both tables against the installed provider: each keyword is in exactly one of them, so that a new provider
+version is looked at before a spec can use what it brought.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ def parse_bytes(value: Any) -> int:
     """
     Bytes of a memory quantity.
 
-    :param value: a count of bytes, or a number with one of k, M, G, T, P (powers of 1000) or Ki, Mi, Gi, Ti, Pi (of 1024)
+    :param value: a count of bytes, or a number with one of k, M, G, T, P (powers of 1000) or Ki, Mi, Gi, Ti, Pi (of
+        1024)
     :raises ValueError: if it is not such a quantity, or not above zero
     """
     text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""

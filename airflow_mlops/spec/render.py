@@ -16,7 +16,8 @@ WIDTH = 80
 
 def to_mermaid(pipeline: Pipeline) -> str:
     """
-    The graph in Mermaid's language: data in solid arrows with the names of what is handed over, order alone in dotted ones.
+    The graph in Mermaid's language: data in solid arrows with the names of what is handed over, order alone in dotted
+    ones.
 
     The same pipeline gives the same text.
     """

@@ -98,7 +98,10 @@ class Scope:
             if name[2:] == ("path",):
                 return None
             return f"'{'.'.join(name)}' is no value; expected 'outputs.{name[1]}.path'"
-        return f"'{'.'.join(name)}': a step of kind {self._step.spec.kind} writes no files of its own; expected names of params, inputs or run"
+        return (
+            f"'{'.'.join(name)}': a step of kind {self._step.spec.kind} writes no files of its own"
+            f"; expected names of params, inputs or run"
+        )
 
 
 def _artifact_input(name: tuple[str, ...], resolved: Input, step: Step) -> str | None:

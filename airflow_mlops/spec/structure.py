@@ -2,8 +2,8 @@
 """
 From plain data to a valid :class:`PipelineSpec`, whatever is wrong with the data.
 
-A good document costs one pydantic call. From a bad one, what is wrong is reported and cut out, so that the rest can still be checked
-for what refers to what: one bad step must not hide the errors of the others.
+A good document costs one pydantic call. From a bad one, what is wrong is reported and cut out, so that the rest can
+still be checked for what refers to what: one bad step must not hide the errors of the others.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Structure:
     :param data: the document as plain data; it is changed
     :param runtime: overrides the runtime of all steps that run a program
 
-    ``spec`` is the valid part, ``None`` if there is none; ``findings`` say what is wrong; ``broken`` says, by the location of a step
-    (empty for the top level), which of its keys were cut out; ``params`` are the names of all parameters, also of those cut out, and
-    ``lost`` those names of steps that cannot be used.
+    ``spec`` is the valid part, ``None`` if there is none; ``findings`` say what is wrong; ``broken`` says, by the
+    location of a step (empty for the top level), which of its keys were cut out; ``params`` are the names of all
+    parameters, also of those cut out, and ``lost`` those names of steps that cannot be used.
     """
 
     def __init__(self, data: dict[str, Any], runtime: str | None) -> None:

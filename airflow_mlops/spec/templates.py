@@ -2,8 +2,8 @@
 """
 The template language of a spec: Jinja expressions between ``{{`` and ``}}``, and nothing else of Jinja.
 
-What an expression may hold is checked against an allow-list when a spec is read, and again when it is rendered. A plain dotted name,
-which is what nearly all templates hold, is handled without importing Jinja.
+What an expression may hold is checked against an allow-list when a spec is read, and again when it is rendered. A plain
+dotted name, which is what nearly all templates hold, is handled without importing Jinja.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def render(text: str, names: Mapping[str, Any]) -> str:
     """
     Render a text.
 
-    :param names: values by name; dots look into mappings: ``{"params": {"C": 1.0}, "inputs": {"train": {"path": "/mlops/inputs/train"}}}``
+    :param names: values by name; dots look into mappings: ``{"params": {"C": 1.0}, "inputs": {"train": {"path":
+        "/mlops/inputs/train"}}}``
     :raises TemplateError: if it is not in our language, a name has no value, or the result is too long
     """
     if "{{" not in text:

@@ -2,8 +2,9 @@
 """
 Plain data from nodes, by the YAML 1.2 core schema.
 
-``no`` is a string and ``1e-4`` a number. What the core schema lets through and a spec does not want is a problem with a position:
-duplicate keys, keys that are no strings, tags, numbers that JSON cannot hold, and documents that alias themselves into gigabytes.
+``no`` is a string and ``1e-4`` a number. What the core schema lets through and a spec does not want is a problem with a
+position: duplicate keys, keys that are no strings, tags, numbers that JSON cannot hold, and documents that alias
+themselves into gigabytes.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ class Plain:
             if key in result:
                 self._problem(
                     key_node,
-                    f"key {cut(key)} is given twice; expected each key once; the first is on line {self._first(node, key)}",
+                    f"key {cut(key)} is given twice"
+                    f"; expected each key once; the first is on line {self._first(node, key)}",
                 )
                 continue
             if (

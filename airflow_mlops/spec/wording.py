@@ -140,7 +140,8 @@ def finding(error: Any, data: Any) -> Finding:
     if kind == "string_pattern_mismatch":
         return (
             path,
-            f"{about}: {cut(value)} is no valid name; expected {_PATTERNS.get(context.get('pattern', ''), 'another form')}",
+            f"{about}: {cut(value)} is no valid name"
+            f"; expected {_PATTERNS.get(context.get('pattern', ''), 'another form')}",
         )
     return path, _plain(kind, about, value, context)
 

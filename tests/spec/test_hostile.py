@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from airflow_mlops.spec import SpecError, load_pipeline
 from tests.spec.support import DATA
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SOURCES = [
     (DATA / name).read_text(encoding="utf-8") for name in ("everything.yaml", "breast-cancer.yaml", "ten-mistakes.yaml")

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_mlops.spec import Group, Input, SpecError, load_pipeline
 from tests.spec.support import DATA, HEAD, load, problem, problems
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class TestGood:
@@ -132,7 +135,7 @@ steps:
         found = pipeline.problem(step, ("retries",), "is odd")
         assert (found.line, found.column, found.message) == (30, 32, "is odd")
         assert pipeline.problem(None, ("owner",), "x").line == 16
-        assert pipeline.problem(pipeline.step("fit"), ("command", 1), "x").column == 24
+        assert pipeline.problem(pipeline.step("fit"), ("command", 1), "x").column == 23
 
     def test_digest_is_of_what_the_spec_means(self, tmp_path: Path) -> None:
         one = load(tmp_path, HEAD + "steps: [{name: a, kind: container, retries: 0}]\n").digest

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mlops.spec import load_pipeline
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BUDGET = 0.110
 """CPU seconds for 1000 steps, imports excluded; 0.05 on a machine that does nothing else."""
