@@ -67,7 +67,8 @@ class Builder:
         self._count = 0
         self._forward = False
         self._entries: list[Entry] = []
-        self._root = Entry(Group(()), None, 0)
+        self._tree = Group(())
+        self._root = Entry(self._tree, None, 0)
         self._add_children(self._root, spec.steps, ("steps",))
 
     def build(self) -> Group:
@@ -84,9 +85,7 @@ class Builder:
                     (*at.location, "name"),
                     f"steps wait for each other in a cycle: {path}; expected an order without one",
                 )
-        root = self._root.node
-        assert isinstance(root, Group)
-        return root
+        return self._tree
 
     def is_broken(self, step: Step, key: str) -> bool:
         """Whether a key of a step was wrong, so that nothing can be said about it."""

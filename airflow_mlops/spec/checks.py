@@ -50,14 +50,8 @@ class Checks:
         if broken(step, ""):
             return
         if not broken(step, "kind"):
-            self._check_keys(step)
-            if (check := _DEMANDS.get(spec.kind)) is not None:
-                for keys, message in check(step, broken):
-                    self._say(step, keys, message)
-            if spec.kind in PROGRAM_KINDS:
-                self._check_program(step)
-        if spec.params:
-            self._check_params(step)
+            self._check_kind(step)
+        self._check_params(step)
         if spec.outputs and spec.kind != "import":
             self._check_outputs(step)
         for where, text in _templates(spec):
@@ -65,6 +59,14 @@ class Checks:
                 self._check_template(step, where, text)
         if spec.params and step.inputs:
             self._check_shadowing(step)
+
+    def _check_kind(self, step: Step) -> None:
+        self._check_keys(step)
+        if (check := _DEMANDS.get(step.spec.kind)) is not None:
+            for keys, message in check(step, self._builder.is_broken):
+                self._say(step, keys, message)
+        if step.spec.kind in PROGRAM_KINDS:
+            self._check_program(step)
 
     def _say(self, step: Step, keys: Location, message: str) -> None:
         self._report((*step.location, *keys), message)
@@ -108,6 +110,11 @@ class Checks:
                 f"step '{spec.name}' has no command, which runtime 'process' needs"
                 f"; expected a list such as [python, {spec.name}.py]",
             )
+        if spec.env or spec.secrets:
+            self._check_variables(step)
+
+    def _check_variables(self, step: Step) -> None:
+        spec = step.spec
         for name in spec.env:
             if name.startswith(_RESERVED_PREFIX):
                 self._say(

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.spec.problems import Problem, shorten
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_mlops.spec.models import PipelineSpec, StepSpec
-    from airflow_mlops.spec.problems import Problem
 
 StepPath = tuple[str, ...]
 """Names from the root to a step or group; a task id joins them with dots."""
@@ -145,8 +146,6 @@ class Pipeline:
         :param step: the step it is about; ``None`` for the top level
         :param keys: path of the value below the step
         """
-        from airflow_mlops.spec.problems import Problem, shorten
-
         line, column = self.locate((*(step.location if step else ()), *keys)) if self.locate else (0, 0)
         return Problem(str(self.file), line, column, shorten(message))
 

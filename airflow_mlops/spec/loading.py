@@ -105,9 +105,9 @@ class _Loading:
             self.has_placeholders = True
         spec = structure.spec
         tree = self._tree(spec, structure) if spec is not None else Group(())
-        source = self._source(spec) if spec is not None and spec.source is not None else None
-        self._stop_if_wrong(root)
-        assert spec is not None
+        source = self._source(spec) if spec is not None else None
+        if spec is None or self.findings or self.problems:
+            raise SpecError(self._sorted_out(root))
         params = {name: to_param(param) for name, param in spec.params.items()}
         return Pipeline(spec, params, tree, self.file, source, self.environment, self._locator())
 
@@ -183,7 +183,9 @@ class _Loading:
                 self._report(("params", name, KEY), message)
 
     def _source(self, spec: PipelineSpec) -> Path | None:
-        source = self.file.parent / str(spec.source)
+        if spec.source is None:
+            return None
+        source = self.file.parent / spec.source
         try:
             if source.is_dir():
                 return source
@@ -195,9 +197,8 @@ class _Loading:
         )
         return None
 
-    def _stop_if_wrong(self, root: MappingNode) -> None:
-        if not self.findings and not self.problems:
-            return
+    def _sorted_out(self, root: MappingNode) -> list[Problem]:
+        """All that was found, with positions; the same thing is said once, where it is written."""
         # What could not be read as data cannot be judged as a value: one problem at one place is enough.
         taken = {(problem.line, problem.column) for problem in self.problems}
         defaults: set[tuple[Any, ...]] = set()
@@ -212,7 +213,7 @@ class _Loading:
             if place not in taken:
                 text = _PLACEHOLDER.sub(_number_of_step, message) if self.has_placeholders else message
                 self.problems.append(Problem(self.name, *place, shorten(text)))
-        raise SpecError(self.problems)
+        return self.problems
 
     def _said_elsewhere(self, root: Node, path: tuple[Any, ...]) -> bool:
         """Whether a finding about form is also made where the value was written: in ``defaults`` or the environment."""

@@ -201,7 +201,7 @@ def _pattern_problem(pattern: str) -> str | None:
 
 
 def _linear(pattern: str) -> Any:
-    """A matcher in linear time, so that a pattern cannot hang its reader; ``None`` where only backtracking could tell."""
+    """A matcher in linear time, so that a pattern cannot hang its reader; ``None`` where that cannot tell."""
     try:
         return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
     except SchemaError:

@@ -147,17 +147,21 @@ def _fill_in(data: dict[str, Any], runtime: str | None) -> None:
             continue
         if not isinstance(kind, str):
             kind = ""
-        for key, value in by_kind.get(kind, everything):
-            if key not in entry:
-                entry[key] = value
-            elif key in _MERGED and isinstance(value, dict) and isinstance(entry[key], dict):
-                entry[key] = {**value, **entry[key]}
+        _fill_in_defaults(entry, by_kind.get(kind, everything))
         if runtime is not None and kind in PROGRAM_KINDS:
             entry["runtime"] = runtime
         if isinstance(images, dict):
             image = entry.get("image")
             if isinstance(image, str) and isinstance(images.get(image), str):
                 entry["image"] = images[image]
+
+
+def _fill_in_defaults(entry: dict[str, Any], defaults: list[tuple[str, Any]]) -> None:
+    for key, value in defaults:
+        if key not in entry:
+            entry[key] = value
+        elif key in _MERGED and isinstance(value, dict) and isinstance(entry[key], dict):
+            entry[key] = {**value, **entry[key]}
 
 
 def _entries(steps: Any, location: Location) -> Iterator[tuple[Location, dict[str, Any]]]:

@@ -125,6 +125,6 @@ def _simple_names(text: str) -> tuple[tuple[str, ...], ...] | None:
 
 @lru_cache(maxsize=1)
 def _expressions() -> Expressions:
-    from airflow_mlops.spec.expressions import Expressions
+    from airflow_mlops.spec.expressions import Expressions  # noqa: PLC0415 (imports Jinja)
 
     return Expressions()

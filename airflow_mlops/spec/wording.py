@@ -46,7 +46,7 @@ _PATTERNS = {
     forms.PARAM_NAME: "a name of letters, digits and '_' that starts with a letter, at most 63 characters",
     forms.ENV_NAME: "a name of letters, digits and '_' that does not start with a digit",
     forms.SECRET_NAME: "a name of upper-case letters, digits and '_' that starts with a letter, such as HF_TOKEN",
-    forms.PIPELINE_NAME: "a name of lower-case letters, digits, '-', '_' and '.' that starts with a letter, at most 200 characters",
+    forms.PIPELINE_NAME: "a name of lower-case letters, digits, '-', '_' and '.' that starts with a letter",
 }
 _TYPES = {
     "string_type": "a string",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +122,6 @@ def test_merge_keys_bring_in_what_is_not_written() -> None:
 
 
 def test_the_parser_of_pyyaml_gives_the_same_where_libyaml_is_missing(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys; sys.modules['yaml.cyaml'] = None\n"
         "from pathlib import Path\n"
