@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gc
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from airflow_mlops.spec.models import PipelineSpec
 
 _PLACEHOLDER = re.compile(rf"step '{PLACEHOLDER}(?:[0-9]+-)*([0-9]+)'")
+
+MAX_FINDINGS = 300
+"""Problems after which nobody looks on: many more than are shown, few enough for a nearest name to each."""
 
 RUNTIMES = ("process", "docker")
 _MERGED = frozenset(("env", "secrets", "resources", "docker", "process", "backoff"))
@@ -83,6 +86,10 @@ def _quiet_collector() -> Iterator[None]:
         gc.enable()
 
 
+class _EnoughError(Exception):
+    """So much is wrong that looking on would only cost time."""
+
+
 class _Loading:
     """One file on its way to a pipeline."""
 
@@ -104,8 +111,11 @@ class _Loading:
             self.findings.extend(item for item in structure.findings if not self._said_elsewhere(root, item[0]))
             self.has_placeholders = True
         spec = structure.spec
-        tree = self._tree(spec, structure) if spec is not None else Group(())
-        source = self._source(spec) if spec is not None else None
+        tree, source = Group(()), None
+        if spec is not None:
+            with suppress(_EnoughError):
+                source = self._source(spec)
+                tree = self._tree(spec, structure)
         if spec is None or self.findings or self.problems:
             raise SpecError(self._sorted_out(root))
         params = {name: to_param(param) for name, param in spec.params.items()}
@@ -152,6 +162,8 @@ class _Loading:
 
     def _report(self, path: tuple[Any, ...], message: str) -> None:
         self.findings.append((path, message))
+        if len(self.findings) >= MAX_FINDINGS:
+            raise _EnoughError
 
     def _tree(self, spec: PipelineSpec, structure: Structure) -> Group:
         builder = Builder(spec, self._report, structure.broken, frozenset(structure.lost))

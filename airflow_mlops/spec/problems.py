@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ MAX_SHOWN = 20
 
 MAX_LISTED = 12
 """Names listed as what was expected."""
+
+MAX_COMPARED = 500
+"""Names that are compared with a wrong one."""
 
 MAX_MESSAGE = 600
 """Characters of one message: whatever a file holds, a problem stays readable."""
@@ -71,7 +75,8 @@ def one_of(names: Iterable[str]) -> str:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """A tail for a message that names the nearest of some names, or nothing."""
-    near = get_close_matches(name[:80], [item for item in names if item != name], n=1, cutoff=0.6)
+    candidates = islice((item for item in names if item != name), MAX_COMPARED)
+    near = get_close_matches(name[:80], list(candidates), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 

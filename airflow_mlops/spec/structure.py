@@ -41,7 +41,7 @@ _BY_NAME = frozenset(
     )
 )
 _MAX_ROUNDS = 4
-_MAX_ERRORS = 1000
+_MAX_ERRORS = 300
 """Errors that are worded: far more than are shown, few enough to be quick."""
 
 
@@ -121,7 +121,7 @@ class Structure:
         if key == "name" and isinstance(owner.get("name"), str):
             self.lost.add(owner["name"])
         if key in owner and len(rest) > 1 and key in _BY_NAME and isinstance(owner[key], dict):
-            owner[key] = {name: value for name, value in owner[key].items() if name != rest[1]}
+            owner[key].pop(rest[1], None)
         else:
             owner.pop(key, None)
         if home:

@@ -129,3 +129,37 @@ def test_many_problems_are_counted_not_shown(tmp_path: Path) -> None:
     lines = str(caught.value).splitlines()
     assert len(lines) == 21
     assert lines[-1] == "… and 80 more problems"
+
+
+def _with_steps(*lines: str) -> str:
+    return "apiVersion: mlops/v1\nname: p\ndefaults: {image: i}\nsteps:\n" + "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _with_steps(*(f"  - {{name: s{n}, kind: container, needs: [unknown-{n}]}}" for n in range(5000))),
+        _with_steps(*(f"  - {{name: s{n}, kind: container, inputs: {{x: t{n}.y}}}}" for n in range(5000))),
+        _with_steps(*(f"  - {{name: s{n}, kind: container, retreis: 1}}" for n in range(5000))),
+        _with_steps("  - {name: a, kind: container}") + "".join(f"key{n}: 1\n" for n in range(40_000)),
+        _with_steps("  - name: a\n    kind: container\n    env:", *(f"      K{n}: [1]" for n in range(40_000))),
+        _with_steps(*(f"  - {{name: s{n}, kind: container, needs: [s{n + 1}, s{n // 2}]}}" for n in range(5000))),
+        _with_steps(
+            "  - {name: a, kind: container, command: ["
+            + ", ".join(f'"{{{{ p{n} + 1 }}}}"' for n in range(20_000))
+            + "]}"
+        ),
+        _with_steps(*(f"  - {{name: a, kind: container, params: [p{n}]}}" for n in range(5000))),
+        "params: {"
+        + ", ".join(f"p{n}: {{default: 1, minimum: 2}}" for n in range(8000))
+        + "}\n"
+        + _with_steps("  - {name: a, kind: container}"),
+    ],
+    ids=["needs", "inputs", "keys", "top", "env", "cycles", "templates", "names", "params"],
+)
+def test_a_file_full_of_mistakes_is_judged_in_seconds(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    started = time.process_time()
+    with pytest.raises(SpecError):
+        load_pipeline(tmp_path / "s.yaml")
+    assert time.process_time() - started < 10
