@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from airflow_mlops.cli.errors import INTERRUPTED, SUCCESS, USAGE, CommandError
+from airflow_mlops.cli.errors import FAILED, INTERRUPTED, SUCCESS, USAGE, CommandError
 
 COMMANDS = {
     "init": "create",
@@ -30,9 +30,6 @@ COMMANDS = {
 
 DEBUG = "AIRFLOW_MLOPS_DEBUG"
 """Environment variable that makes errors show where in the code they came from."""
-
-BROKEN_PIPE = 141
-"""Whoever read the output has gone, as ``head`` does: what shells count for SIGPIPE."""
 
 
 class LazyGroup(click.Group):
@@ -108,9 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return outcome if isinstance(outcome, int) else SUCCESS
     except BrokenPipeError:
-        # Python flushes standard output once more at its end, and would complain.
+        # Whoever read the output has gone, as head does. Python flushes it once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return FAILED
     except (KeyboardInterrupt, click.Abort):
         _complain("stopped")
         return INTERRUPTED

@@ -15,8 +15,8 @@ from airflow_mlops.cli.options import environment_option, params_option, runtime
 from airflow_mlops.cli.params import read_params, with_defaults
 from airflow_mlops.operators.contract import CONTAINER_ROOT, Layout, environment
 from airflow_mlops.spec import Output, Pipeline, Step, TemplateError, load_pipeline
-from airflow_mlops.spec import render as render_template
 from airflow_mlops.spec.models import PROGRAM_KINDS
+from airflow_mlops.spec.templates import render as render_template
 
 
 @click.command()

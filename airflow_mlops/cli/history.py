@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``runs`` and ``logs``: what was run on this machine, and what a step printed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from airflow_mlops.cli import console as looks
+from airflow_mlops.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from airflow_mlops.cli.embedded import RunRecord
+
+
+@click.command()
+@click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="The newest N.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def runs(limit: int, as_json: bool) -> None:
+    """List the runs of this machine, the newest first."""
+    from airflow_mlops.cli.embedded.home import home
+    from airflow_mlops.cli.embedded.runs import list_runs
+
+    found = list_runs()
+    if as_json:
+        import json
+
+        click.echo(json.dumps([_document(run) for run in found[:limit]], indent=2, ensure_ascii=False))
+        return
+    if not found:
+        click.echo(f"no runs in {home() / 'runs'}; start one with airflow-mlops run SPEC")
+        return
+    from rich.text import Text
+
+    console = looks.make_console()
+    table = looks.make_table(
+        "started", "pipeline", "state", "time", "run", right=("time",), whole=("started", "state", "time")
+    )
+    for run in found[:limit]:
+        state = "running" if run.alive else looks.word(run.state)
+        table.add_row(
+            _moment(run.started),
+            run.name,
+            Text(state, style=looks.style(state)),
+            looks.seconds(_took(run)),
+            Text(run.path.name, style="dim"),
+        )
+    console.print(table)
+    if len(found) > limit:
+        click.echo(f"… and {len(found) - limit} older; see them with -n {len(found)}")
+
+
+@click.command()
+@click.argument("run")
+@click.argument("step", required=False)
+@click.option("--try", "try_number", type=click.IntRange(1), metavar="N", help="Which try.  [default: the last]")
+@click.option("--path", "only_path", is_flag=True, help="Print the path of the log file.")
+def logs(run: str, step: str | None, try_number: int | None, only_path: bool) -> None:
+    """
+    Print what a step of a run logged.
+
+    RUN is "last", a pipeline, or the start or end of a run's name. Without STEP: which logs there are.
+    """
+    from airflow_mlops.cli.embedded import read_log, task_logs
+    from airflow_mlops.cli.records import find_run
+
+    record = find_run(run)
+    found = task_logs(record.path)
+    if step is None:
+        if not found:
+            raise CommandError(
+                f"run {record.path.name} has no logs of steps; what Airflow said is in {record.path / 'airflow.log'}"
+            )
+        for task, index, number, _ in found:
+            click.echo(f"{_step(task, index)}{f'  try {number}' if number > 1 else ''}")
+        return
+    path = _chosen(found, step, try_number, record.path.name)
+    if only_path:
+        click.echo(path)
+        return
+    for line in read_log(path):
+        for text in (line.event, line.error):
+            for part in text.splitlines():
+                click.echo(looks.printable(part))
+
+
+def _chosen(found: list[tuple[str, int, int, Path]], step: str, try_number: int | None, run: str) -> Path:
+    from airflow_mlops.spec.problems import did_you_mean, one_of
+
+    wanted = step.replace(".", "/")
+    names = list(dict.fromkeys(_step(task, index) for task, index, _, _ in found))
+    if wanted not in names:
+        raise CommandError(
+            f"run {run} has no log of step '{step}'; expected {one_of(names)}{did_you_mean(wanted, names)}"
+        )
+    tries = {number: path for task, index, number, path in found if _step(task, index) == wanted}
+    number = try_number or max(tries)
+    if number not in tries:
+        raise CommandError(f"step '{step}' of run {run} has no try {number}; expected {one_of(map(str, tries))}")
+    return tries[number]
+
+
+def _step(task: str, index: int) -> str:
+    from airflow_mlops.cli.progress import step_name
+
+    return step_name(task, index)
+
+
+def _moment(moment: datetime | None) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else "?"
+
+
+def _took(run: RunRecord) -> float | None:
+    end = datetime.now(UTC) if run.alive else run.ended
+    return (end - run.started).total_seconds() if end and run.started else None
+
+
+def _document(run: RunRecord) -> dict[str, object]:
+    return {
+        "run": run.path.name,
+        "pipeline": run.name,
+        "spec": run.spec,
+        "state": run.state,
+        "alive": run.alive,
+        "started": run.started.isoformat() if run.started else None,
+        "seconds": _took(run),
+        "folder": str(run.path),
+    }

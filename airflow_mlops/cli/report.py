@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is printed when a run is over: a table of its steps, why a step failed, and where the artifacts lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.cli import console as looks
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from airflow_mlops.artifacts import Artifact
+    from airflow_mlops.cli.results import Outcome, StepOutcome
+
+_MAX_METRICS = 8
+_MAX_FAILED = 5
+_WIDE = 100
+"""Columns of a terminal from which on a table has room for more in one line."""
+
+
+def print_report(console: Console, outcome: Outcome) -> None:
+    """Print how a run ended."""
+    from rich.text import Text
+
+    _table(console, outcome)
+    failed = [step for step in outcome.steps if step.state == "failed"]
+    for step in failed[:_MAX_FAILED]:
+        _failure(console, step)
+    if failed:
+        hint = f"all of it: airflow-mlops logs last {failed[0].name}"
+        console.print(Text(hint, style="dim"), soft_wrap=True)
+    if len(failed) > _MAX_FAILED:
+        console.print(Text(f"… and {len(failed) - _MAX_FAILED} more failed: airflow-mlops logs last STEP"))
+    console.print()
+    word = looks.word(outcome.state)
+    took = f" after {looks.seconds(outcome.seconds)}" if outcome.seconds is not None else ""
+    how = {"timeout": "ran out of time and was stopped", "interrupted": "was stopped"}.get(outcome.state, word)
+    console.print(
+        Text.assemble(
+            (outcome.pipeline, "bold"), " ", (f"{how}{took}", looks.style(word)), (f"   run {outcome.run}", "dim")
+        )
+    )
+    if any(step.artifacts for step in outcome.steps):
+        # Printed as it is: a line that rich breaks can be clicked on no more.
+        console.print(Text(f"artifacts   {outcome.folder}"), soft_wrap=True)
+        console.print(
+            Text("to get one  airflow-mlops artifacts get last STEP.OUTPUT DEST", style="dim"), soft_wrap=True
+        )
+
+
+def _table(console: Console, outcome: Outcome) -> None:
+    from rich.text import Text
+
+    table = looks.make_table(
+        "step", "state", "time", "metrics", "artifacts", right=("time",), whole=("step", "state", "time")
+    )
+    for step in outcome.steps:
+        table.add_row(
+            looks.shortened(step.name, 24 if console.width < _WIDE else 50),
+            Text(step.state, style=looks.style(step.state)),
+            looks.seconds(step.seconds),
+            Text((", " if console.width >= _WIDE else "\n").join(_metrics(step))),
+            Text("\n".join(f"{_relative(item)} {looks.size(item.size)}" for item in step.artifacts.values())),
+        )
+    console.print(table)
+
+
+def _metrics(step: StepOutcome) -> list[str]:
+    """Metrics that are numbers, and what else the step found out."""
+    lines = [f"{name} {looks.scalar(value)}" for name, value in _scalars(step.metrics)]
+    lines += [f"{name} {looks.scalar(value)}" for name, value in step.parameters.items()]
+    if len(lines) > _MAX_METRICS:
+        lines = [*lines[: _MAX_METRICS - 1], f"… {len(lines) - _MAX_METRICS + 1} more"]
+    return lines
+
+
+def _scalars(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Metrics by name; those of an output stand under its name in a manifest."""
+    found: list[tuple[str, Any]] = []
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            found += _scalars(value)
+        elif isinstance(value, (int, float)):
+            found.append((name, value))
+    return found
+
+
+def _relative(artifact: Artifact) -> str:
+    """An artifact as the step wrote it: the file below its outputs; its address, if it was only referred to."""
+    inside = artifact.uri.rpartition("/outputs/")[2]
+    return looks.shortened(inside if "://" not in inside else artifact.name, 60)
+
+
+def _failure(console: Console, step: StepOutcome) -> None:
+    from rich.text import Text
+
+    console.print()
+    console.print(
+        Text.assemble((step.name, "bold"), (" failed; the end of its log:" if step.tail else " failed", "bold red"))
+    )
+    for line in step.tail:
+        console.print(Text(f"  {looks.printable(line)}"), soft_wrap=True)
+    console.print(Text(f"{step.name}: {looks.printable(step.error or '')}", style="red"), soft_wrap=True)

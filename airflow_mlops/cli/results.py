@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run made, read from the manifests in the store: they are what is committed, whatever a database says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.cli.console import word
+from airflow_mlops.cli.progress import step_name
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Artifact, Manifest, Place, Store
+    from airflow_mlops.cli.embedded import RunRecord, TaskResult
+    from airflow_mlops.cli.records import Order
+
+_FAILURE_LIMIT = 64 * 1024
+_CUT_SHORT = ("interrupted", "timeout", "killed")
+_TAIL = 20
+"""Lines of its own log that a failed step is shown with."""
+
+
+@dataclass
+class StepOutcome:
+    """
+    How one step ended, and what it handed on.
+
+    :param name: the step as its spec calls it, with the index of a mapped one
+    :param state: in the words of :mod:`~airflow_mlops.cli.console`
+    :param seconds: how long its last try took
+    :param error: the one line that says why it failed
+    :param tail: the end of its log, if it failed
+    """
+
+    name: str
+    task_id: str
+    map_index: int
+    state: str
+    seconds: float | None = None
+    tries: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    error: str | None = None
+    tail: list[str] = field(default_factory=list)
+    log: Path | None = None
+
+
+@dataclass
+class Outcome:
+    """
+    How a run ended.
+
+    :param state: ``success``, ``failed``, ``interrupted`` or ``timeout``
+    :param folder: URI of what the run keeps in the store
+    """
+
+    run: str
+    pipeline: str
+    state: str
+    seconds: float | None
+    folder: str
+    steps: list[StepOutcome]
+
+    def as_document(self) -> dict[str, Any]:
+        """The form that scripts read."""
+        return {
+            "run": self.run,
+            "pipeline": self.pipeline,
+            "state": self.state,
+            "seconds": _rounded(self.seconds),
+            "store": self.folder,
+            "steps": {step.name: _step_document(step) for step in self.steps},
+        }
+
+
+def read_outcome(record: RunRecord, order: Order, store: Store) -> Outcome:
+    """
+    All that is known of a run that has ended, or is under way.
+
+    :raises ArtifactError: if the store cannot be read
+    """
+    steps = []
+    for task in record.tasks:
+        place = place_of(order, task.task_id, task.map_index)
+        step = _outcome(task, place, store)
+        if step.state == "failed":
+            _explain(step, task, place, store)
+        if record.state in _CUT_SHORT and step.state in ("running", "retrying", "starting"):
+            step.state = "stopped"
+        steps.append(step)
+    seconds = (record.ended - record.started).total_seconds() if record.ended and record.started else None
+    folder = store.uri(place_of(order, "-").run_key)
+    return Outcome(record.path.name, order.pipeline, record.state, seconds, folder, steps)
+
+
+def place_of(order: Order, task_id: str, map_index: int = -1) -> Place:
+    """Where a run's step keeps its things, generation aside."""
+    from airflow_mlops.artifacts import Place
+
+    iteration = "-" if map_index < 0 else str(map_index)
+    return Place(instance=order.instance, pipeline=order.pipeline, run=order.run_id, step=task_id, iteration=iteration)
+
+
+def read_manifest(store: Store, place: Place) -> Manifest | None:
+    """
+    The manifest of the newest generation of a step; ``None`` if none is committed.
+
+    :raises ArtifactError: if the store cannot be read, or the manifest is not one
+    """
+    from airflow_mlops.artifacts import Manifest
+
+    for generation in reversed(_generations(store, place)):
+        key = f"{generation}/manifest.json"
+        if store.exists(key):
+            return Manifest.from_bytes(store.read(key, Manifest.LIMIT))
+    return None
+
+
+def all_manifests(store: Store, order: Order, steps: Iterable[tuple[str, int]]) -> dict[str, Manifest]:
+    """
+    What the steps of a run committed, by the name of the step.
+
+    :param steps: task ids and map indexes
+    """
+    found = {step_name(task, index): read_manifest(store, place_of(order, task, index)) for task, index in steps}
+    return {name: manifest for name, manifest in found.items() if manifest is not None}
+
+
+def _outcome(task: TaskResult, place: Place, store: Store) -> StepOutcome:
+    step = StepOutcome(
+        name=step_name(task.task_id, task.map_index),
+        task_id=task.task_id,
+        map_index=task.map_index,
+        state=word(task.state),
+        seconds=(task.end - task.start).total_seconds() if task.start and task.end else None,
+        tries=task.try_number,
+        log=task.log_path,
+    )
+    manifest = read_manifest(store, place) if step.state == "success" else None
+    if manifest is not None:
+        step.artifacts, step.parameters, step.metrics = (
+            dict(manifest.artifacts),
+            dict(manifest.parameters),
+            dict(manifest.metrics),
+        )
+    return step
+
+
+def _generations(store: Store, place: Place) -> list[str]:
+    """Keys of the generations of a step, the oldest first."""
+    keys = {key: key.rpartition("/")[2] for key in store.list(place.step_key)}
+    return sorted((key for key, name in keys.items() if name.isdigit()), key=lambda key: int(keys[key]))
+
+
+def _explain(step: StepOutcome, task: TaskResult, place: Place, store: Store) -> None:
+    """Say why a step failed: what it recorded itself comes before what its log ends with."""
+    from airflow_mlops.cli.embedded import tail_of_failure
+
+    failure_class, message = _last_failure(place, store)
+    if failure_class == "stopped":
+        step.state, step.error = "stopped", message
+        return
+    lines, reason = tail_of_failure(task.log_path, _TAIL) if task.log_path is not None else ([], "")
+    step.tail = [line.event for line in lines]
+    step.error = message or without_step(reason.partition(": ")[2], task.task_id) or reason or "it left no log"
+
+
+def _last_failure(place: Place, store: Store) -> tuple[str, str | None]:
+    """Class and message of the last failure that a step recorded."""
+    for generation in reversed(_generations(store, place)):
+        records = {}
+        for key in store.list(generation):
+            number = key.rpartition("/")[2].removeprefix("failure-").removesuffix(".json")
+            if number.isdigit():
+                records[int(number)] = key
+        if records:
+            return _failure(store.read(records[max(records)], _FAILURE_LIMIT), place.step)
+    return "", None
+
+
+def _failure(data: bytes, step: str) -> tuple[str, str | None]:
+    try:
+        record = json.loads(data)
+    except ValueError:
+        return "", None
+    if not isinstance(record, Mapping) or not isinstance(record.get("message"), str):
+        return "", None
+    return str(record.get("class")), without_step(record["message"], step)
+
+
+def without_step(message: str, step: str) -> str:
+    """A message of a step without the step's name in front, where that is said already."""
+    return message.removeprefix(f"step '{step}': ").removeprefix(f"step '{step}' ")
+
+
+def _step_document(step: StepOutcome) -> dict[str, Any]:
+    return {
+        "state": step.state,
+        "seconds": _rounded(step.seconds),
+        "tries": step.tries,
+        "metrics": step.metrics,
+        "parameters": step.parameters,
+        "artifacts": {
+            name: {"uri": item.uri, "digest": item.digest, "size": item.size, "type": item.type}
+            for name, item in step.artifacts.items()
+        },
+        "error": step.error,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

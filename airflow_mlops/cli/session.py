@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the runs of this user keep their artifacts, and what else a run is told."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_mlops.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Store
+
+PREFIX = "AIRFLOW__MLOPS__"
+STORE = f"{PREFIX}STORE"
+INSTANCE = f"{PREFIX}INSTANCE"
+
+
+def run_settings(store: str | None) -> dict[str, str]:
+    """
+    The ``[mlops]`` settings of a run, as environment variables.
+
+    What the environment sets already is kept, but for the store, if one is named.
+
+    :param store: URL or folder of the store
+    """
+    from airflow_mlops.cli.embedded.home import store_url
+
+    settings = {
+        STORE: os.environ.get(STORE) or store_url(),
+        INSTANCE: own_instance(),
+        # The user runs their own pipeline, as themselves: nobody is to be protected from them.
+        f"{PREFIX}ALLOWED_VOLUMES": os.environ.get(f"{PREFIX}ALLOWED_VOLUMES") or "/",
+        f"{PREFIX}ALLOWED_OPERATORS": os.environ.get(f"{PREFIX}ALLOWED_OPERATORS") or "*",
+        # Only -e chooses an environment, so that a command means the same in every shell.
+        f"{PREFIX}ENVIRONMENT": "",
+    }
+    if store is not None:
+        settings[STORE] = store if "://" in store else Path(store).absolute().as_uri()
+    return settings
+
+
+def own_instance() -> str:
+    """The id under which a store keeps what this user's runs make."""
+    from airflow_mlops.cli.embedded.home import instance
+
+    return os.environ.get(INSTANCE) or instance()
+
+
+def open_store(url: str) -> Store:
+    """
+    Open the store of a run, with the storage options that runs are given.
+
+    :raises CommandError: if the options are not a JSON object
+    """
+    from airflow_mlops.artifacts import Store
+
+    name = f"{PREFIX}STORAGE_OPTIONS"
+    try:
+        options = json.loads(os.environ.get(name) or "{}")
+    except ValueError as error:
+        raise CommandError(
+            f'{name} is not JSON: {error}; expected an object such as {{"endpoint_url": "http://…"}}'
+        ) from None
+    if not isinstance(options, dict):
+        raise CommandError(f'{name} is no object; expected one such as {{"endpoint_url": "http://…"}}')
+    return Store.open(url, storage_options=options)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as tests call it: in this process where nothing runs, in one of its own where a pipeline does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from airflow_mlops.cli.main import main
+from tests.parts.cache import cache_folder
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 120
+"""Seconds for one command; a machine that is busy with other tests takes long to import Airflow."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: str | Path) -> Said:
+    """Run a command in this process."""
+    code = main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return Said(code, captured.out, captured.err)
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """A user of the command line, with a home of their own."""
+
+    home: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The user's environment."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
+        clean.pop("PYTHONDONTWRITEBYTECODE", None)
+        return clean | {
+            "HOME": str(self.home),
+            "AIRFLOW_MLOPS_HOME": str(self.home / "mlops"),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONPYCACHEPREFIX": str(cache_folder() / "bytecode"),
+            "COLUMNS": "120",
+        }
+
+    def start(self, *words: str | Path, **environment: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, as a shell does."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "airflow_mlops.cli", *map(str, words)],
+            env=self.environment | environment,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str | Path, **environment: str) -> Said:
+        """Run a command to its end."""
+        return finish(self.start(*words, **environment))
+
+
+def finish(process: subprocess.Popen[str]) -> Said:
+    """Wait for a command; one that does not end is killed, and fails the test."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        pytest.fail(f"the command did not end within {PATIENCE} s; it printed:\n{out}\n{err}")
+    return Said(process.returncode, out, err)
