@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+An Airflow of the tests' own: a home that no user's Airflow sees, a migrated SQLite database, a folder of DAG files.
+
+Airflow reads its settings when it is imported, so ``tests/conftest.py`` calls ``isolate_airflow`` before any test module is loaded. The
+database is copied from a cached template, one a version of Airflow, since a migration takes 10 to 20 s.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+
+from tests.parts.cache import built, recipe_hash
+from tests.parts.images import ROOT, run
+from tests.parts.requirement import Unavailable, unavailable
+
+RUNNER = Path(__file__).with_name("dag_test.py")
+DAG_SECONDS = 300
+
+
+def isolate_airflow() -> Path:
+    """Point this process and its children to an empty Airflow home that is removed at exit; return it."""
+    home = Path(mkdtemp(prefix="airflow-mlops-tests-"))
+    atexit.register(_remove_in, os.getpid(), home)
+    for name in [name for name in os.environ if name.startswith("AIRFLOW__")]:
+        del os.environ[name]  # a developer's own Airflow must not leak into the tests
+    os.environ.update(airflow_settings(home))
+    return home
+
+
+def _remove_in(pid: int, home: Path) -> None:
+    if os.getpid() == pid:  # a forked task must not take its parent's home away
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def airflow_settings(home: Path) -> dict[str, str]:
+    """Return the environment of an Airflow whose every file lies under ``home``."""
+    (home / "dags").mkdir(parents=True, exist_ok=True)
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "a-secret-of-the-tests-that-opens-nothing-else-0123456789abcdef-0123456789abcdef",
+        "AIRFLOW__MLOPS__STORE": f"file://{home}/store",
+    }
+
+
+@dataclass
+class DagResult:
+    """What a run of a DAG left behind."""
+
+    state: str
+    """Of the run: ``success`` or ``failed``."""
+    tasks: dict[str, str]
+    """State by task id; a mapped task's instances are ``task_id[0]``, ``task_id[1]``, …"""
+    xcoms: dict[str, Any]
+    """The return value of each task that has one, by the same names."""
+    run_id: str
+    log: str = field(repr=False)
+    """Everything that Airflow and the tasks printed."""
+
+
+RunDag = Callable[..., DagResult]
+
+
+@pytest.fixture(scope="session")
+def airflow_home() -> Path:
+    """The migrated Airflow home of this test session."""
+    try:
+        version = importlib.metadata.version("apache-airflow-core")
+    except importlib.metadata.PackageNotFoundError:
+        unavailable("airflow", "apache-airflow is not installed; run: make .venv")
+    home = Path(os.environ["AIRFLOW_HOME"])
+    try:
+        template = built(f"airflow-{version}-{recipe_hash([version, sys.version_info[:2]])}.db", _migrate)
+    except Unavailable as reason:
+        unavailable("airflow", reason)
+    shutil.copyfile(template, home / "airflow.db")
+    return home
+
+
+def _migrate(scratch: Path) -> Path:
+    environment = {**os.environ, **airflow_settings(scratch)}
+    run([sys.executable, "-m", "airflow", "db", "migrate"], env=environment, cwd=scratch)
+    return scratch / "airflow.db"
+
+
+@pytest.fixture
+def run_dag(airflow_home: Path, tmp_path: Path) -> RunDag:
+    """
+    Run DAG files as ``dag.test()`` does, each in a process of its own.
+
+    ``run_dag(text, conf=None, env=None, beside=None) -> DagResult``: ``text`` is a DAG file that defines ``dag``; ``beside`` maps names of
+    further files in its folder to their text; ``env`` adds environment variables. A file that cannot be run raises AssertionError with its log.
+    """
+
+    def run_file(
+        text: str, conf: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None, beside: Mapping[str, str] | None = None
+    ) -> DagResult:
+        # The file must lie in a configured bundle, or Airflow says that the DAG is not serialized; alone there, so that no other is parsed.
+        dags = Path(mkdtemp(prefix="dags-", dir=tmp_path))
+        for name, content in {"dag_under_test.py": text, **(beside or {})}.items():
+            (dags / name).parent.mkdir(parents=True, exist_ok=True)
+            (dags / name).write_text(content)
+        answer = tmp_path / f"{dags.name}.json"
+        environment = {**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(dags), "PYTHONPATH": str(ROOT), **(env or {})}
+        command = [sys.executable, str(RUNNER), str(dags / "dag_under_test.py"), json.dumps(conf or {}), str(answer)]
+        done = subprocess.run(
+            command, env=environment, cwd=dags, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DAG_SECONDS, check=False
+        )
+        if not answer.exists():
+            raise AssertionError(f"the DAG did not run (code {done.returncode}):\n{done.stdout[-8000:]}")
+        return DagResult(**json.loads(answer.read_text()), log=done.stdout)
+
+    return run_file

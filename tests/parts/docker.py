@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A real Docker daemon: the one that answers, or as root one of our own, shared by all test sessions of the machine.
+
+Our own daemon keeps its data in the cache folder, so that images loaded once stay loaded. Sessions that use it hold a shared lock; the last
+one that leaves stops it, by process id, unless ``python -m tests.parts up`` started it for a person.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.parts.cache import cache_folder, locked
+from tests.parts.processes import is_running, start_server, stop_server
+from tests.parts.requirement import Unavailable, unavailable
+
+DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+
+
+def docker_url() -> str:
+    """Return the address of the daemon that Docker's own tools would talk to."""
+    return os.environ.get("DOCKER_HOST") or DEFAULT_SOCKET
+
+
+def answers(url: str) -> bool:
+    """Ask a daemon once whether it is there."""
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.DockerClient(base_url=url, timeout=5, version="auto")
+    except DockerException:
+        return False
+    try:
+        return bool(client.ping())
+    except (DockerException, OSError):
+        return False
+    finally:
+        client.close()
+
+
+class OwnDaemon:
+    """The daemon that tests start where there is none."""
+
+    def __init__(self) -> None:
+        self.folder = cache_folder() / "docker"
+        self.folder.mkdir(exist_ok=True)
+        self.pidfile = self.folder / "dockerd.pid"
+        self.ours = self.folder / "started-by-tests"
+
+    def start(self, *, keep: bool) -> str:
+        """
+        Start the daemon on the default socket and return its address.
+
+        :param keep: leave it running when the last test session ends
+        :raises Unavailable: not root, a program is missing, or the daemon does not come up
+        """
+        if os.geteuid() != 0:
+            raise Unavailable(f"no Docker daemon answers at {docker_url()} and only root can start one; start Docker or set DOCKER_HOST")
+        if lacking := [name for name in ("dockerd", "iptables") if shutil.which(name) is None]:
+            raise Unavailable(f"{' and '.join(lacking)} not found; run: apt-get install -y docker.io iptables")
+        self._drop_stale_pid()
+        self.ours.unlink(missing_ok=True)
+        command = ["dockerd", "--host", DEFAULT_SOCKET, "--pidfile", str(self.pidfile)]
+        command += ["--data-root", str(self.folder / "data"), "--exec-root", "/var/run/airflow-mlops-tests-docker"]
+        pid = start_server(command, self.folder / "dockerd.log", lambda: answers(DEFAULT_SOCKET), seconds=60)
+        if not keep:
+            self.ours.write_text(str(pid))
+        return DEFAULT_SOCKET
+
+    def stop(self) -> None:
+        """Stop the daemon if a test session started it; one that somebody else started is left alone."""
+        if self.ours.exists():
+            stop_server(int(self.ours.read_text()))
+            self.ours.unlink()
+
+    def stop_any(self) -> None:
+        """Stop the daemon whoever started it, if it is the one with its data in the cache folder."""
+        self._drop_stale_pid()
+        if self.pidfile.exists():
+            stop_server(int(self.pidfile.read_text()))
+        self.ours.unlink(missing_ok=True)
+
+    def _drop_stale_pid(self) -> None:
+        # After a crash dockerd refuses to start if any process has got the old id.
+        if self.pidfile.exists():
+            pid = int(self.pidfile.read_text())
+            name = Path(f"/proc/{pid}/comm")
+            if not is_running(pid) or (name.exists() and name.read_text().strip() != "dockerd"):
+                self.pidfile.unlink()
+
+
+@contextmanager
+def docker_session(*, keep: bool = False) -> Iterator[str]:
+    """
+    Give the address of a daemon that answers, started if need be, for as long as the block lasts.
+
+    :param keep: a daemon that is started here runs on afterwards
+    :raises Unavailable: there is none and none can be started
+    """
+    with (cache_folder() / "docker-users.lock").open("w") as users:
+        with locked("docker"):
+            url = docker_url()
+            if not answers(url):
+                if "DOCKER_HOST" in os.environ:
+                    raise Unavailable(f"no Docker daemon answers at DOCKER_HOST={url}; start it, or unset DOCKER_HOST")
+                url = OwnDaemon().start(keep=keep)
+            fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            yield url
+        finally:
+            with locked("docker"):
+                try:
+                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    pass  # another session still uses it and will stop it
+                else:
+                    OwnDaemon().stop()
+
+
+@pytest.fixture(scope="session")
+def docker_daemon() -> Iterator[str]:
+    """Address of a Docker daemon that answers; ``DOCKER_HOST`` says the same to child processes."""
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(docker_session())
+        except Unavailable as reason:
+            unavailable("docker", reason)
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("DOCKER_HOST", url)
+        yield url
