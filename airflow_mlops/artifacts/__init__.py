@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What steps hand over: the store, its layout, digests, manifests and the commit.
+
+This package imports neither Airflow nor docker nor kubernetes.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts.artifact import Artifact
+    from airflow_mlops.artifacts.commit import StepReference, claim, commit, owner, protect, read_committed, seal_outputs
+    from airflow_mlops.artifacts.digests import Digested, digest_file, digest_path
+    from airflow_mlops.artifacts.errors import (
+        AlreadyCommitted,
+        ArchiveRefused,
+        ArtifactError,
+        ContentRefused,
+        DocumentInvalid,
+        InstanceUnknown,
+        NotFound,
+        OutputInvalid,
+        OutputMissing,
+        ReferenceRefused,
+        SourceRefused,
+        StoreFailed,
+    )
+    from airflow_mlops.artifacts.external import external_artifact
+    from airflow_mlops.artifacts.instance import instance_id
+    from airflow_mlops.artifacts.layout import Place, encode_component, new_attempt_id
+    from airflow_mlops.artifacts.manifest import Manifest, OutputsSeal, Seal
+    from airflow_mlops.artifacts.outputs import Collected, check_parameter, collect, parse_metrics
+    from airflow_mlops.artifacts.source import Packed, RunSource, pack_source, source_for, unpack_source
+    from airflow_mlops.artifacts.store import Store
+    from airflow_mlops.artifacts.transfer import ArchiveItem, Caps, archive, extract
+
+_HOMES = {
+    "artifact": ("Artifact",),
+    "commit": ("StepReference", "claim", "commit", "owner", "protect", "read_committed", "seal_outputs"),
+    "digests": ("Digested", "digest_file", "digest_path"),
+    "errors": (
+        "AlreadyCommitted",
+        "ArchiveRefused",
+        "ArtifactError",
+        "ContentRefused",
+        "DocumentInvalid",
+        "InstanceUnknown",
+        "NotFound",
+        "OutputInvalid",
+        "OutputMissing",
+        "ReferenceRefused",
+        "SourceRefused",
+        "StoreFailed",
+    ),
+    "external": ("external_artifact",),
+    "instance": ("instance_id",),
+    "layout": ("Place", "encode_component", "new_attempt_id"),
+    "manifest": ("Manifest", "OutputsSeal", "Seal"),
+    "outputs": ("Collected", "check_parameter", "collect", "parse_metrics"),
+    "source": ("Packed", "RunSource", "pack_source", "source_for", "unpack_source"),
+    "store": ("Store",),
+    "transfer": ("ArchiveItem", "Caps", "archive", "extract"),
+}
+_LAZY = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AlreadyCommitted",
+    "ArchiveItem",
+    "ArchiveRefused",
+    "Artifact",
+    "ArtifactError",
+    "Caps",
+    "Collected",
+    "ContentRefused",
+    "Digested",
+    "DocumentInvalid",
+    "InstanceUnknown",
+    "Manifest",
+    "NotFound",
+    "OutputInvalid",
+    "OutputMissing",
+    "OutputsSeal",
+    "Packed",
+    "Place",
+    "ReferenceRefused",
+    "RunSource",
+    "Seal",
+    "SourceRefused",
+    "StepReference",
+    "Store",
+    "StoreFailed",
+    "archive",
+    "check_parameter",
+    "claim",
+    "collect",
+    "commit",
+    "digest_file",
+    "digest_path",
+    "encode_component",
+    "external_artifact",
+    "extract",
+    "instance_id",
+    "new_attempt_id",
+    "owner",
+    "pack_source",
+    "parse_metrics",
+    "protect",
+    "read_committed",
+    "seal_outputs",
+    "source_for",
+    "unpack_source",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value

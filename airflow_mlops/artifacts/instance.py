@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The id of an Airflow installation, which keeps two of them apart on one store, daemon or cluster."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from airflow_mlops.artifacts.errors import InstanceUnknown
+from airflow_mlops.artifacts.store import Store
+
+KEY = "_instances/default"
+_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
+_EXPECTED = "expected up to 40 lower-case letters, digits and dashes, such as 'prod-eu'"
+
+
+def instance_id(store: Store, configured: str | None) -> str:
+    """
+    The id of this installation.
+
+    :param configured: ``[mlops] instance``; needed as soon as the store is not a folder
+    :raises InstanceUnknown: if it is needed and missing, or cannot be used
+    """
+    if configured is not None:
+        if not _ID.match(configured):
+            raise InstanceUnknown(f"[mlops] instance is {configured!r}; {_EXPECTED}")
+        return configured
+    if store.local_path(KEY) is None:
+        raise InstanceUnknown(
+            f"the store {store.url} may be shared, so this Airflow needs an id of its own there: set [mlops] instance; {_EXPECTED}"
+        )
+    store.put_if_absent(KEY, f"i-{secrets.token_hex(4)}\n".encode())
+    found = store.read(KEY, 256).decode("utf-8", "replace").strip()
+    if not _ID.match(found):
+        raise InstanceUnknown(f"{store.uri(KEY)} holds {found!r}; {_EXPECTED}: mend it, or set [mlops] instance")
+    return found

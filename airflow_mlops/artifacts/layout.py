@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Where the store keeps what.
+
+``<instance>/<pipeline>/<run>/<step>/<iteration>/<generation>/`` holds ``manifest.json``, ``claim-<try>.json``, ``checkpoint/`` and one folder for each
+attempt, with ``step.json``, ``outputs/`` and ``outputs.json``. Names that come from elsewhere (run ids, hand-written DAG ids) are encoded by one
+function; the original names are in the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from functools import cached_property
+
+MAX_COMPONENT = 128
+"""Bytes of an encoded path component: file systems take 255, and keys of object stores 1024 in all."""
+
+MANIFEST = "manifest.json"
+STEP = "step.json"
+OUTPUTS = "outputs"
+OUTPUTS_SEAL = "outputs.json"
+CHECKPOINT = "checkpoint"
+
+_SAFE = re.compile(r"[a-z0-9._-]")
+_LEADING = "._-"
+_HASH_CHARACTERS = 40
+_CUT = "!-"
+"""Marks a name that was cut: in a whole name, a letter follows every ``!``."""
+
+
+def encode_component(text: str) -> str:
+    """
+    Turn any text into one path component that is safe in file systems, object store keys and URLs.
+
+    Lower-case letters, digits and ``. _ -`` stay. A capital becomes ``!`` and its small letter, so that names that differ in case alone stay apart on a
+    file system that ignores case. Everything else becomes ``+`` and two hexadecimal digits for each of its UTF-8 bytes, as do ``. _ -`` in front (no ``..``,
+    no hidden file, no command-line option, none of our own names such as ``_source``) and a dot at the end. There is no ``=`` in the result, since
+    readers of Parquet take ``a=b/`` for a partition and add a column.
+
+    The encoding can be undone, so different texts give different components; names whose encoding is longer than :data:`MAX_COMPONENT` are cut and
+    end in 160 bits of their SHA-256 instead.
+    """
+    last = len(text) - 1
+    encoded = "".join(_encode_character(character, index, last) for index, character in enumerate(text)) or "+"
+    if len(encoded) <= MAX_COMPONENT:
+        return encoded
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_CHARACTERS]
+    return f"{encoded[: MAX_COMPONENT - _HASH_CHARACTERS - len(_CUT)]}{_CUT}{digest}"
+
+
+def _encode_character(character: str, index: int, last: int) -> str:
+    if _SAFE.fullmatch(character) and not (index == 0 and character in _LEADING) and not (index == last and character == "."):
+        return character
+    if "A" <= character <= "Z":
+        return "!" + character.lower()
+    return "".join(f"+{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+def new_attempt_id() -> str:
+    """A random id: attempts are told apart by it alone, whatever try, worker or generation started them."""
+    return secrets.token_hex(6)
+
+
+@dataclass(frozen=True)
+class Place:
+    """
+    Where one generation of a step keeps its things. All keys are relative to the store's root.
+
+    :param instance: id of the Airflow installation
+    :param pipeline: DAG id
+    :param run: run id, as Airflow has it
+    :param step: Airflow's task id: the step's path, joined by dots
+    :param iteration: path of the iteration within the ``foreach`` groups around the step, ``-`` outside of any
+    :param generation: number of the first try since the task was scheduled or cleared
+    """
+
+    instance: str
+    pipeline: str
+    run: str
+    step: str
+    iteration: str = "-"
+    generation: int = 1
+
+    @cached_property
+    def run_key(self) -> str:
+        """Everything of one run."""
+        return "/".join(encode_component(part) for part in (self.instance, self.pipeline, self.run))
+
+    @cached_property
+    def step_key(self) -> str:
+        """Everything of one step (of one iteration), over all generations."""
+        iteration = "/".join(encode_component(part) for part in self.iteration.split("/")) if self.iteration != "-" else "-"
+        return f"{self.run_key}/{encode_component(self.step)}/{iteration}"
+
+    @cached_property
+    def generation_key(self) -> str:
+        """Everything of one generation."""
+        return f"{self.step_key}/{int(self.generation)}"
+
+    @property
+    def manifest_key(self) -> str:
+        """The commit: until it is there the step has no outputs."""
+        return f"{self.generation_key}/{MANIFEST}"
+
+    @property
+    def checkpoint_key(self) -> str:
+        """A folder that outlives the attempts of the generation."""
+        return f"{self.generation_key}/{CHECKPOINT}"
+
+    @property
+    def source_key(self) -> str:
+        """Packed source code of the run."""
+        return f"{self.run_key}/_source"
+
+    def claim_key(self, try_number: int) -> str:
+        """The claim that a try lays to the generation."""
+        return f"{self.generation_key}/claim-{int(try_number)}.json"
+
+    def attempt_key(self, attempt: str) -> str:
+        """The folder of an attempt."""
+        return f"{self.generation_key}/{encode_component(attempt)}"
+
+    def step_json_key(self, attempt: str) -> str:
+        """What was resolved before the attempt started."""
+        return f"{self.attempt_key(attempt)}/{STEP}"
+
+    def outputs_key(self, attempt: str) -> str:
+        """The folder of what the attempt wrote."""
+        return f"{self.attempt_key(attempt)}/{OUTPUTS}"
+
+    def outputs_json_key(self, attempt: str) -> str:
+        """The seal of what the attempt wrote."""
+        return f"{self.attempt_key(attempt)}/{OUTPUTS_SEAL}"

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The documents of an attempt: what was resolved before it started (``step.json``), what it left behind (``outputs.json``), and what a
+generation committed (``manifest.json``).
+
+All are canonical JSON, carry a version of their own and have a JSON Schema in ``schemas/``. They are read strictly: what a store holds may
+have been written by anybody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from airflow_mlops.artifacts.artifact import Artifact
+from airflow_mlops.artifacts.errors import DocumentInvalid
+from airflow_mlops.artifacts.layout import Place
+from airflow_mlops.artifacts.strict_json import canonical, parse
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
+class Document(BaseModel):
+    """What the documents share: strict reading, canonical writing."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+    title: ClassVar[str]
+    limit: ClassVar[int] = 4 << 20
+    """Largest size in bytes."""
+
+    version: Literal[1] = Field(1, description="Version of this document's format")
+
+    def to_bytes(self) -> bytes:
+        """
+        The canonical JSON of the document.
+
+        :raises DocumentInvalid: if it holds what JSON cannot, or is too large
+        """
+        try:
+            data = canonical(self.model_dump(mode="json", by_alias=True))
+        except (TypeError, ValueError) as error:
+            raise DocumentInvalid(f"cannot write {self.title}: {error}") from error
+        if len(data) > self.limit:
+            raise DocumentInvalid(f"{self.title} would be {len(data)} bytes; at most {self.limit} are allowed")
+        return data
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal digest of :meth:`to_bytes`."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """
+        Read a document.
+
+        :raises DocumentInvalid: if it is malformed, too large, or of a version that this package does not know
+        """
+        try:
+            document = parse(data, limit=cls.limit)
+        except ValueError as error:
+            raise DocumentInvalid(f"{cls.title} {error}") from None
+        version = document.get("version") if isinstance(document, dict) else None
+        if isinstance(version, int) and version > 1:
+            raise DocumentInvalid(f"{cls.title} has version {version}, and this package reads up to 1: update airflow-provider-mlops here")
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the document"
+            raise DocumentInvalid(f"{cls.title} is malformed at {where}: {first['msg']}") from None
+
+
+class SealedInput(BaseModel):
+    """An artifact input as it was resolved."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    type: str = Field(description="Artifact type")
+    path: str | None = Field(description="Where the program finds it; null if it was given the URI alone")
+    uri: str = Field(description="Where it lies")
+    digest: str = Field(description="What it is")
+    metadata: dict[str, Any] = Field(default_factory=dict, description="Small facts about it")
+
+
+class SealedOutput(BaseModel):
+    """An output as it was declared."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    type: str = Field(description="Artifact or parameter type")
+    path: str = Field(description="Where the program must write it")
+
+
+class SealedStep(BaseModel):
+    """What a fingerprint covers: the same for every attempt with the same result."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    pipeline: str = Field(description="DAG id")
+    name: str = Field(description="Task id: names from the root, joined by dots")
+    kind: str = Field(description="What the step is for")
+    runtime: str = Field(description="Where its program runs")
+    image: str | None = Field(None, description="Container image as rendered")
+    command: list[str] = Field(default_factory=list, description="Program and first arguments as rendered")
+    args: list[str] = Field(default_factory=list, description="Further arguments as rendered")
+    env: dict[str, str] = Field(default_factory=dict, description="Environment as rendered, without secrets and without the contract's own")
+    params: dict[str, Any] = Field(default_factory=dict, description="Declared parameters and parameter inputs")
+    inputs: dict[str, SealedInput] = Field(default_factory=dict, description="Artifact inputs by name")
+    outputs: dict[str, SealedOutput] = Field(default_factory=dict, description="Outputs by name")
+    source: str | None = Field(None, description="Digest of the step code")
+
+
+class SealedRun(BaseModel):
+    """Which run, try and attempt it is."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+    id: str = Field(description="Run id")
+    date: str | None = Field(None, description="Date of the run, ISO 8601")
+    interval_start: str | None = Field(None, description="Start of the data interval, ISO 8601")
+    interval_end: str | None = Field(None, description="End of the data interval, ISO 8601")
+    instance: str = Field(description="Id of the Airflow installation")
+    map_index: int = Field(-1, description="Index of a mapped task; -1 for a plain one")
+    generation: int = Field(description="First try since the task was scheduled or cleared")
+    try_: int = Field(alias="try", description="Airflow's try number")
+    attempt: str = Field(description="Random id of the attempt")
+    starter: str = Field(description="Airflow's id of the task instance's try")
+
+
+class Seal(Document):
+    """``step.json``: what was resolved before an attempt started; the program finds it at ``/mlops/step.json``."""
+
+    title: ClassVar[str] = "step.json"
+
+    step: SealedStep = Field(description="What the fingerprint covers")
+    run: SealedRun = Field(description="Run, try and attempt; a step that reads it should not be reused")
+
+
+class OutputFile(BaseModel):
+    """A file of an output."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    path: str = Field(description="Path within the output; empty if the output is one file")
+    size: int = Field(ge=0, description="Bytes")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="Hexadecimal digest")
+
+
+class OutputsSeal(Document):
+    """``outputs.json``: every file that an attempt left behind."""
+
+    title: ClassVar[str] = "outputs.json"
+    limit: ClassVar[int] = 256 << 20
+
+    outputs: dict[str, list[OutputFile]] = Field(description="Files by output")
+
+
+class ManifestArtifact(BaseModel):
+    """A committed artifact."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str = Field(description="The output's name")
+    type: str = Field(description="Artifact type")
+    uri: str = Field(description="Where it lies")
+    digest: str = Field(description="sha256:…, sha256-tree:…, etag:… or none")
+    size: int | None = Field(None, ge=0, description="Bytes")
+    is_tree: bool = Field(False, description="Whether it is a folder")
+    file: str | None = Field(None, description="Name of the file where it is staged")
+    metadata: dict[str, Any] = Field(default_factory=dict, description="Small facts about it")
+
+
+class Manifest(Document):
+    """``manifest.json``: the commit of a generation. Put if absent, never changed."""
+
+    title: ClassVar[str] = "manifest.json"
+
+    instance: str = Field(description="Id of the Airflow installation")
+    pipeline: str = Field(description="DAG id, not encoded")
+    run: str = Field(description="Run id, not encoded")
+    step: str = Field(description="Task id, not encoded")
+    iteration: str = Field(description="Path of the iteration; - outside of any")
+    generation: int = Field(ge=1, description="First try since the task was scheduled or cleared")
+    try_: int = Field(alias="try", ge=0, description="The try that committed")
+    attempt: str = Field(description="The attempt whose outputs these are")
+    kind: str = Field(description="What the step is for")
+    seal: str = Field(pattern="^[0-9a-f]{64}$", description="sha256 of the attempt's step.json")
+    artifacts: dict[str, ManifestArtifact] = Field(default_factory=dict, description="Artifacts by name")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Parameter outputs by name")
+    metrics: dict[str, dict[str, int | float]] = Field(default_factory=dict, description="Scalars of the metrics outputs")
+    runtime: dict[str, Any] = Field(default_factory=dict, description="What ran it: image id, python version, …")
+    timings: dict[str, float] = Field(default_factory=dict, description="Seconds since the epoch, and durations in seconds")
+
+    @classmethod
+    def of(cls, place: Place, *, attempt: str, try_number: int, seal: Seal, artifacts: Mapping[str, Artifact], **values: Any) -> Manifest:
+        """The manifest of what an attempt made, for a place in the store."""
+        return cls(
+            instance=place.instance,
+            pipeline=place.pipeline,
+            run=place.run,
+            step=place.step,
+            iteration=place.iteration,
+            generation=place.generation,
+            try_=try_number,
+            attempt=attempt,
+            seal=seal.sha256,
+            artifacts={name: ManifestArtifact(**artifact.to_json()) for name, artifact in artifacts.items()},
+            **values,
+        )
+
+    def artifact(self, name: str) -> Artifact:
+        """
+        One artifact as a reference.
+
+        :raises KeyError: if there is none of that name
+        """
+        return Artifact.from_json(self.artifacts[name].model_dump(mode="json"))
+
+
+DOCUMENTS: dict[str, type[Document]] = {"step": Seal, "outputs": OutputsSeal, "manifest": Manifest}
+
+
+def document_schema(name: str) -> dict[str, Any]:
+    """The JSON Schema of a document: ``step``, ``outputs`` or ``manifest``."""
+    schema = DOCUMENTS[name].model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def write_schemas() -> None:
+    """Rewrite the committed schemas (``python -m airflow_mlops.artifacts.manifest``)."""
+    SCHEMAS.mkdir(exist_ok=True)
+    for name in DOCUMENTS:
+        text = json.dumps(document_schema(name), indent=2, sort_keys=True, ensure_ascii=False)
+        (SCHEMAS / f"{name}.schema.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_schemas()

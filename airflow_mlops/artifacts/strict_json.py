@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+JSON that means the same to everybody: what Python's parser lets pass is refused, and one value has one spelling.
+
+Documents come out of containers and stores, so size, depth, duplicate keys, NaN, Infinity, endless integers and broken Unicode are all checked here,
+once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+MAX_DEPTH = 64
+MAX_INTEGER = 2**63 - 1
+
+
+def canonical(value: Any) -> bytes:
+    """
+    The one spelling of a value: keys sorted, no spaces, UTF-8, a newline at the end.
+
+    :raises ValueError: if the value holds NaN, an infinity or a lone surrogate
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8") + b"\n"
+
+
+def parse(data: bytes, *, limit: int) -> Any:
+    """
+    Read a JSON document.
+
+    :param limit: largest size in bytes
+    :raises ValueError: saying what is wrong with it
+    """
+    if len(data) > limit:
+        raise ValueError(f"is {len(data)} bytes or more; at most {limit} are allowed")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not UTF-8 (byte {error.start})") from None
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_bounded,
+        )
+        check_depth(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError(f"is nested deeper than {MAX_DEPTH} levels") from None
+    if "\\u" in text and "\\ud" in text.lower():
+        _refuse_surrogates(value)
+    return value
+
+
+def check_depth(value: Any, depth: int = 0) -> None:
+    """
+    Refuse what is nested too deeply.
+
+    :raises ValueError: if there are more than :data:`MAX_DEPTH` levels
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, dict):
+        for item in value.values():
+            check_depth(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            check_depth(item, depth + 1)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"has the key {key[:80]!r} twice in one object")
+            seen.add(key)
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"holds {name}, which is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"holds {text[:40]}, which is too large for a number")
+    return number
+
+
+def _bounded(text: str) -> int:
+    # The length first: turning a million digits into an integer takes quadratic time.
+    if len(text) > len(str(MAX_INTEGER)) + 1 or abs(int(text)) > MAX_INTEGER:
+        raise ValueError(f"holds the integer {text[:40]}…, which does not fit into 64 bits")
+    return int(text)
+
+
+def _refuse_surrogates(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("holds half a surrogate pair, which is not text") from None
