@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts.artifact import Artifact
-    from airflow_mlops.artifacts.commit import StepReference, claim, commit, owner, protect, read_committed, seal_outputs
+    from airflow_mlops.artifacts.claims import claim, owner
+    from airflow_mlops.artifacts.commit import StepReference, commit, find_committed, read_committed, seal_outputs
     from airflow_mlops.artifacts.digests import Digested, digest_file, digest_path
     from airflow_mlops.artifacts.errors import (
         AlreadyCommitted,
@@ -29,17 +30,21 @@ if TYPE_CHECKING:
         StoreFailed,
     )
     from airflow_mlops.artifacts.external import external_artifact
+    from airflow_mlops.artifacts.file_store import protect
     from airflow_mlops.artifacts.instance import instance_id
     from airflow_mlops.artifacts.layout import Place, encode_component, new_attempt_id
     from airflow_mlops.artifacts.manifest import Manifest, OutputsSeal, Seal
-    from airflow_mlops.artifacts.outputs import Collected, check_parameter, collect, parse_metrics
+    from airflow_mlops.artifacts.metrics import parse_metrics
+    from airflow_mlops.artifacts.outputs import Collected, collect
+    from airflow_mlops.artifacts.parameters import check_parameter
     from airflow_mlops.artifacts.source import Packed, RunSource, pack_source, source_for, unpack_source
     from airflow_mlops.artifacts.store import Store
     from airflow_mlops.artifacts.transfer import ArchiveItem, Caps, archive, extract
 
 _HOMES = {
     "artifact": ("Artifact",),
-    "commit": ("StepReference", "claim", "commit", "owner", "protect", "read_committed", "seal_outputs"),
+    "claims": ("claim", "owner"),
+    "commit": ("StepReference", "commit", "find_committed", "read_committed", "seal_outputs"),
     "digests": ("Digested", "digest_file", "digest_path"),
     "errors": (
         "AlreadyCommitted",
@@ -56,10 +61,13 @@ _HOMES = {
         "StoreFailed",
     ),
     "external": ("external_artifact",),
+    "file_store": ("protect",),
     "instance": ("instance_id",),
     "layout": ("Place", "encode_component", "new_attempt_id"),
     "manifest": ("Manifest", "OutputsSeal", "Seal"),
-    "outputs": ("Collected", "check_parameter", "collect", "parse_metrics"),
+    "metrics": ("parse_metrics",),
+    "outputs": ("Collected", "collect"),
+    "parameters": ("check_parameter",),
     "source": ("Packed", "RunSource", "pack_source", "source_for", "unpack_source"),
     "store": ("Store",),
     "transfer": ("ArchiveItem", "Caps", "archive", "extract"),
@@ -102,6 +110,7 @@ __all__ = [
     "encode_component",
     "external_artifact",
     "extract",
+    "find_committed",
     "instance_id",
     "new_attempt_id",
     "owner",

@@ -12,7 +12,7 @@ from airflow_mlops.artifacts.errors import ReferenceRefused
 from airflow_mlops.artifacts.strict_json import canonical
 
 ARTIFACT_TYPES = ("dataset", "model", "metrics", "report", "artifact")
-MAX_METADATA = 32 * 1024
+MAX_METADATA = 64 * 1024
 """Bytes of an artifact's metadata as JSON."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,127}\Z")
@@ -72,7 +72,7 @@ class Artifact:
         checks = {
             "name": _matches(values["name"], _NAME),
             "type": values["type"] in ARTIFACT_TYPES,
-            "uri": _matches(values["uri"], _URI),
+            "uri": _matches(values["uri"], _URI) and ".." not in values["uri"].split("/"),
             "digest": _matches(values["digest"], _DIGEST),
             "size": values["size"] is None or (type(values["size"]) is int and values["size"] >= 0),
             "is_tree": isinstance(values["is_tree"], bool),

@@ -9,25 +9,24 @@ manifest's URI and its sha256, so nobody has to look for "the latest".
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from airflow_mlops.artifacts.artifact import Artifact
-from airflow_mlops.artifacts.errors import AlreadyCommitted, DocumentInvalid, ReferenceRefused
+from airflow_mlops.artifacts.errors import AlreadyCommitted, ContentRefused, NotFound, OutputInvalid, ReferenceRefused
 from airflow_mlops.artifacts.layout import OUTPUTS_SEAL, Place
 from airflow_mlops.artifacts.manifest import Manifest, OutputFile, OutputsSeal
 from airflow_mlops.artifacts.outputs import Collected
 from airflow_mlops.artifacts.store import Store
+from airflow_mlops.artifacts.strict_json import canonical
+
+MAX_REFERENCE = 512 * 1024
+"""Bytes of a reference as JSON: it is a row of Airflow's database, and read by every step that follows."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_CLAIM = re.compile(r"claim-([0-9]{1,9})\.json\Z")
-_CLAIM_LIMIT = 4096
+_FIELDS = {"version", "manifest", "sha256", "artifacts", "parameters", "metrics"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +65,23 @@ class StepReference:
 
         :raises ReferenceRefused: if it is not one, or of a version that this package does not know
         """
-        if not isinstance(document, Mapping) or document.get("version") != 1:
+        if not isinstance(document, Mapping) or document.get("version") != 1 or not set(document) <= _FIELDS:
             raise ReferenceRefused("it is not the result of a step of airflow_mlops (or of a newer version); expected version 1")
+        _check_size(document)
         manifest, sha256 = document.get("manifest"), document.get("sha256")
         if not isinstance(manifest, str) or not isinstance(sha256, str) or not _SHA256.match(sha256):
             raise ReferenceRefused("it names no manifest with its sha256")
         artifacts, parameters, metrics = (document.get(name, {}) for name in ("artifacts", "parameters", "metrics"))
         if not all(isinstance(value, Mapping) for value in (artifacts, parameters, metrics)):
             raise ReferenceRefused("its artifacts, parameters or metrics are no objects")
+        if any(not isinstance(values, Mapping) for values in metrics.values()):
+            raise ReferenceRefused("its metrics are no objects by output")
         return cls(
             manifest,
             sha256,
             {str(name): Artifact.from_json(value) for name, value in artifacts.items()},
             dict(parameters),
-            dict(metrics),
+            {str(name): dict(values) for name, values in metrics.items()},
         )
 
     @classmethod
@@ -94,23 +96,62 @@ class StepReference:
         )
 
 
+def _check_size(document: Mapping[str, Any]) -> None:
+    try:
+        size = len(canonical(dict(document)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ReferenceRefused(f"it is no JSON: {error}") from None
+    if size > MAX_REFERENCE:
+        raise ReferenceRefused(f"it is larger than {MAX_REFERENCE} bytes")
+
+
 def commit(store: Store, place: Place, manifest: Manifest) -> StepReference:
     """
-    Commit a generation.
+    Commit a generation. An attempt that has committed already gets the reference to what it committed then.
 
     :return: the reference to hand on
     :raises AlreadyCommitted: if another attempt of the generation was first
+    :raises OutputInvalid: if there is more to hand on than XCom should hold
+    :raises ReferenceRefused: if the manifest is another place's, or hands on what the next step would refuse
     """
-    if not store.put_if_absent(place.manifest_key, manifest.to_bytes()):
-        winner = Manifest.from_bytes(store.read(place.manifest_key, Manifest.limit))
-        if winner.attempt != manifest.attempt:
-            raise AlreadyCommitted(
-                f"attempt {winner.attempt} has committed generation {place.generation} of '{place.step}' before attempt "
-                f"{manifest.attempt}; what this attempt made does not count",
-                winner,
-            )
-        manifest = winner
-    return StepReference.to(store.uri(place.manifest_key), manifest)
+    if not manifest.is_of(place):
+        raise ReferenceRefused(f"the manifest of {manifest.step} (run {manifest.run}) cannot be committed for {place.step} (run {place.run})")
+    # Before it counts: what is committed can be neither changed nor taken back.
+    reference = StepReference.to(store.uri(place.manifest_key), manifest)
+    size = len(canonical(reference.to_json()))
+    if size > MAX_REFERENCE:
+        raise OutputInvalid([f"parameters, metrics and metadata are {size} bytes together; at most {MAX_REFERENCE} are allowed: hand them on as artifacts"])
+    if store.put_if_absent(place.manifest_key, manifest.to_bytes()):
+        return reference
+    winner, reference = _committed(store, place)
+    if winner.attempt != manifest.attempt:
+        raise AlreadyCommitted(
+            f"attempt {winner.attempt} has committed generation {place.generation} of '{place.step}' before attempt "
+            f"{manifest.attempt}; what this attempt made does not count",
+            winner,
+        )
+    return reference
+
+
+def find_committed(store: Store, place: Place) -> tuple[Manifest, StepReference] | None:
+    """
+    What a generation committed, for a try that finds the work done; ``None`` if nothing was.
+
+    :raises DocumentInvalid: if there is something that is no manifest
+    :raises ReferenceRefused: if it is the manifest of another place
+    """
+    try:
+        return _committed(store, place)
+    except NotFound:
+        return None
+
+
+def _committed(store: Store, place: Place) -> tuple[Manifest, StepReference]:
+    manifest = Manifest.from_bytes(store.read(place.manifest_key, Manifest.limit))
+    uri = store.uri(place.manifest_key)
+    if not manifest.is_of(place):
+        raise ReferenceRefused(f"{uri} is the manifest of {manifest.step} (run {manifest.run}); expected the one of {place.step} (run {place.run})")
+    return manifest, StepReference.to(uri, manifest)
 
 
 def read_committed(store: Store, reference: StepReference) -> Manifest:
@@ -128,64 +169,25 @@ def read_committed(store: Store, reference: StepReference) -> Manifest:
     for name, artifact in reference.artifacts.items():
         if name not in manifest.artifacts or manifest.artifact(name) != artifact:
             raise ReferenceRefused(f"{reference.manifest} holds no such artifact '{name}' as the reference claims")
-    if dict(reference.parameters) != manifest.parameters:
-        raise ReferenceRefused(f"{reference.manifest} holds other parameters than the reference claims")
+    # As JSON: to Python, 1, 1.0 and true are equal.
+    claimed, held = ({"parameters": dict(it.parameters), "metrics": dict(it.metrics)} for it in (reference, manifest))
+    if canonical(claimed) != canonical(held):
+        raise ReferenceRefused(f"{reference.manifest} holds other parameters or metrics than the reference claims")
     return manifest
 
 
 def seal_outputs(store: Store, attempt_key: str, collected: Collected) -> None:
-    """Put ``outputs.json``: every file that an attempt left behind."""
+    """
+    Put ``outputs.json``: every file that an attempt left behind. Sealing the same files again changes nothing.
+
+    :raises ContentRefused: if other files were sealed before
+    """
     seal = OutputsSeal(
         outputs={
             name: [OutputFile(path=file.name, size=file.size, sha256=file.sha256) for file in digested.files]
             for name, digested in collected.artifacts.items()
         }
     )
-    store.put_if_absent(f"{attempt_key}/{OUTPUTS_SEAL}", seal.to_bytes())
-
-
-def protect(path: Path) -> None:
-    """Make a committed file or folder read-only, as far as its owner can; the superuser may still write."""
-    for folder, folders, files in os.walk(path, topdown=False):
-        for name in files:
-            _chmod(os.path.join(folder, name), 0o444)
-        for name in folders:
-            _chmod(os.path.join(folder, name), 0o555)
-    _chmod(os.fspath(path), 0o555 if path.is_dir() else 0o444)
-
-
-def _chmod(path: str, mode: int) -> None:
-    try:
-        if not stat.S_ISLNK(os.lstat(path).st_mode):
-            os.chmod(path, mode)
-    except PermissionError:
-        # Written by another user inside the container: only that user may do it. The digests still tell a change.
-        return
-
-
-def claim(store: Store, place: Place, try_number: int, owner: str) -> bool:
-    """
-    Claim a generation for a try.
-
-    :param owner: Airflow's id of the try
-    :return: whether the claim is this owner's; ``False`` if another process has the same try's
-    """
-    key = place.claim_key(try_number)
-    data = json.dumps({"version": 1, "try": try_number, "owner": owner}, sort_keys=True).encode()
-    return store.put_if_absent(key, data) or store.read(key, _CLAIM_LIMIT) == data
-
-
-def owner(store: Store, place: Place) -> tuple[int, str] | None:
-    """
-    Who owns a generation: the try with the highest claim, and its owner.
-
-    :raises DocumentInvalid: if the claim cannot be read
-    """
-    tries = [int(found[1]) for key in store.list(place.generation_key) if (found := _CLAIM.search(key.rsplit("/", 1)[-1]))]
-    if not tries:
-        return None
-    try:
-        document = json.loads(store.read(place.claim_key(max(tries)), _CLAIM_LIMIT))
-        return max(tries), str(document["owner"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DocumentInvalid(f"{store.uri(place.claim_key(max(tries)))} is no claim: {error}") from error
+    key, data = f"{attempt_key}/{OUTPUTS_SEAL}", seal.to_bytes()
+    if not store.put_if_absent(key, data) and store.read(key, OutputsSeal.limit) != data:
+        raise ContentRefused(f"the outputs are no longer those that {store.uri(key)} sealed; something changed them after the program had ended")

@@ -20,7 +20,9 @@ from airflow_mlops.artifacts.errors import ContentRefused
 from airflow_mlops.artifacts.scan import Found, scan
 
 BLOCK = 1 << 20
-_WORKERS = min(8, os.cpu_count() or 1)
+_WORKERS = 8
+_SMALL = 4 << 20
+"""Bytes below which threads cost more than they gain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +57,36 @@ class Digested:
 
 
 def digest_file(path: Path) -> str:
-    """``sha256:<hex>`` of a file."""
-    return f"sha256:{_sha256(os.fspath(path))}"
+    """
+    ``sha256:<hex>`` of a file.
+
+    :raises ContentRefused: if it is no regular file
+    """
+    if path.is_dir():
+        raise ContentRefused(f"{path} is a folder; expected a file")
+    return digest_path(path).digest
 
 
-def digest_path(path: Path) -> Digested:
+def digest_path(path: Path, *, sync: bool = False) -> Digested:
     """
     Digest a file or a folder. Files are hashed side by side: hashing leaves Python's lock.
 
+    :param sync: wait until the content is on the disk
     :raises FileNotFoundError: if there is nothing
     :raises ContentRefused: if there are links, devices, or files that change while they are read
     """
     started = time.perf_counter()
-    found = scan(path)
     is_tree = path.is_dir()
-    if len(found) > 1:
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            hashes = list(pool.map(_checked_sha256, found))
+    found = scan(path)
+    if len(found) > 1 and (sync or sum(item.size for item in found) > _SMALL):
+        # Hashing needs a core each, waiting for the disk none.
+        with ThreadPoolExecutor(_WORKERS if sync else min(_WORKERS, os.cpu_count() or 1)) as pool:
+            files = tuple(pool.map(lambda item: _digest_one(item, sync), found))
     else:
-        hashes = [_checked_sha256(item) for item in found]
-    files = tuple(FileDigest(item.name, item.size, value) for item, value in zip(found, hashes, strict=True))
+        files = tuple(_digest_one(item, sync) for item in found)
     return Digested(
         digest=tree_digest(files) if is_tree else f"sha256:{files[0].sha256}",
-        size=sum(item.size for item in files),
+        size=sum(item.size for item in found),
         is_tree=is_tree,
         files=files,
         seconds=time.perf_counter() - started,
@@ -92,18 +101,19 @@ def tree_digest(files: Sequence[FileDigest]) -> str:
     return f"sha256-tree:{listing.hexdigest()}"
 
 
-def _checked_sha256(found: Found) -> str:
-    value = _sha256(found.path)
-    if os.lstat(found.path).st_size != found.size:
-        raise ContentRefused(f"{found.path} changed while it was read; something still writes to it after the program has ended")
-    return value
-
-
-def _sha256(path: str) -> str:
+def _digest_one(found: Found, sync: bool) -> FileDigest:
     digest = hashlib.sha256()
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    size = 0
+    descriptor = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb", buffering=0) as file:
-        buffer = memoryview(bytearray(BLOCK))
-        while size := file.readinto(buffer):
-            digest.update(buffer[:size])
-    return digest.hexdigest()
+        before = os.fstat(descriptor)
+        buffer = memoryview(bytearray(min(BLOCK, found.size + 1)))
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+            size += count
+        if sync:
+            os.fsync(descriptor)
+        after = os.fstat(descriptor)
+    if not size == found.size == after.st_size or before.st_mtime_ns != after.st_mtime_ns:
+        raise ContentRefused(f"{found.path} changed while it was read; something still writes to it after the program has ended")
+    return FileDigest(found.name, size, digest.hexdigest())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import secrets
 
-from airflow_mlops.artifacts.errors import InstanceUnknown
+from airflow_mlops.artifacts.errors import InstanceUnknown, NotFound
 from airflow_mlops.artifacts.store import Store
 
 KEY = "_instances/default"
@@ -29,8 +29,17 @@ def instance_id(store: Store, configured: str | None) -> str:
         raise InstanceUnknown(
             f"the store {store.url} may be shared, so this Airflow needs an id of its own there: set [mlops] instance; {_EXPECTED}"
         )
-    store.put_if_absent(KEY, f"i-{secrets.token_hex(4)}\n".encode())
-    found = store.read(KEY, 256).decode("utf-8", "replace").strip()
+    found = _read(store)
+    if found is None:
+        store.put_if_absent(KEY, f"i-{secrets.token_hex(4)}\n".encode())
+        found = _read(store) or ""
     if not _ID.match(found):
         raise InstanceUnknown(f"{store.uri(KEY)} holds {found!r}; {_EXPECTED}: mend it, or set [mlops] instance")
     return found
+
+
+def _read(store: Store) -> str | None:
+    try:
+        return store.read(KEY, 256).decode("utf-8", "replace").strip()
+    except NotFound:
+        return None

@@ -67,14 +67,20 @@ class Document(BaseModel):
         except ValueError as error:
             raise DocumentInvalid(f"{cls.title} {error}") from None
         version = document.get("version") if isinstance(document, dict) else None
-        if isinstance(version, int) and version > 1:
+        if type(version) is not int or version < 1:
+            raise DocumentInvalid(f"{cls.title} is no JSON object with a version; run the step again to make a new one")
+        if version > 1:
             raise DocumentInvalid(f"{cls.title} has version {version}, and this package reads up to 1: update airflow-provider-mlops here")
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the document"
-            raise DocumentInvalid(f"{cls.title} is malformed at {where}: {first['msg']}") from None
+            raise DocumentInvalid(f"{cls.title} is malformed: {_first(error)}") from None
+
+
+def _first(error: ValidationError) -> str:
+    """The first of the problems, without the value: it may be long, or nobody's business."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'the document'}: {first['msg']}"
 
 
 class SealedInput(BaseModel):
@@ -200,20 +206,31 @@ class Manifest(Document):
 
     @classmethod
     def of(cls, place: Place, *, attempt: str, try_number: int, seal: Seal, artifacts: Mapping[str, Artifact], **values: Any) -> Manifest:
-        """The manifest of what an attempt made, for a place in the store."""
-        return cls(
-            instance=place.instance,
-            pipeline=place.pipeline,
-            run=place.run,
-            step=place.step,
-            iteration=place.iteration,
-            generation=place.generation,
-            try_=try_number,
-            attempt=attempt,
-            seal=seal.sha256,
-            artifacts={name: ManifestArtifact(**artifact.to_json()) for name, artifact in artifacts.items()},
-            **values,
-        )
+        """
+        The manifest of what an attempt made, for a place in the store.
+
+        :raises DocumentInvalid: if a value is not what the field takes
+        """
+        try:
+            return cls(
+                instance=place.instance,
+                pipeline=place.pipeline,
+                run=place.run,
+                step=place.step,
+                iteration=place.iteration,
+                generation=place.generation,
+                try_=try_number,
+                attempt=attempt,
+                seal=seal.sha256,
+                artifacts={name: ManifestArtifact(**artifact.to_json()) for name, artifact in artifacts.items()},
+                **values,
+            )
+        except ValidationError as error:
+            raise DocumentInvalid(f"{cls.title} of '{place.step}' cannot be made: {_first(error)}") from None
+
+    def is_of(self, place: Place) -> bool:
+        """Whether it is the commit of a place."""
+        return place == Place(self.instance, self.pipeline, self.run, self.step, self.iteration, self.generation)
 
     def artifact(self, name: str) -> Artifact:
         """
