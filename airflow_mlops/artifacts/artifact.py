@@ -67,7 +67,9 @@ class Artifact:
         :raises ReferenceRefused: if it is not one
         """
         if not isinstance(document, Mapping) or not {"name", "type", "uri", "digest"} <= set(document) <= _FIELDS:
-            raise ReferenceRefused(f"an artifact reference is {_shown(document)}; expected an object with name, type, uri and digest")
+            raise ReferenceRefused(
+                f"an artifact reference is {_shown(document)}; expected an object with name, type, uri and digest"
+            )
         values: dict[str, Any] = {"size": None, "is_tree": False, "file": None, "metadata": {}, **document}
         checks = {
             "name": _matches(values["name"], _NAME),
@@ -81,7 +83,9 @@ class Artifact:
         }
         for name, holds in checks.items():
             if not holds:
-                raise ReferenceRefused(f"an artifact reference has {name} {_shown(values[name])}, which is not allowed there")
+                raise ReferenceRefused(
+                    f"an artifact reference has {name} {_shown(values[name])}, which is not allowed there"
+                )
         return cls(**values)
 
 

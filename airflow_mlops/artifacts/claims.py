@@ -2,7 +2,8 @@
 """
 Claims: which try owns a generation.
 
-Each try puts a claim before it does anything; the highest one owns. Whoever finds a higher claim than its own has been replaced, and touches nothing any more.
+Each try puts a claim before it does anything; the highest one owns. Whoever finds a higher claim than its own has been
+replaced, and touches nothing any more.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def owner(store: Store, place: Place) -> tuple[int, str] | None:
 
     :raises DocumentInvalid: if the claim cannot be read
     """
-    tries = [int(found[1]) for key in store.list(place.generation_key) if (found := _CLAIM.match(key.rpartition("/")[2]))]
+    tries = [
+        int(found[1]) for key in store.list(place.generation_key) if (found := _CLAIM.match(key.rpartition("/")[2]))
+    ]
     if not tries:
         return None
     key = place.claim_key(max(tries))

@@ -2,8 +2,8 @@
 """
 Commit: the one moment at which a step gets outputs.
 
-A generation's manifest is put if absent. Until then the step has none; afterwards they never change. The reference that travels on holds the
-manifest's URI and its sha256, so nobody has to look for "the latest".
+A generation's manifest is put if absent. Until then the step has none; afterwards they never change. The reference that
+travels on holds the manifest's URI and its sha256, so nobody has to look for "the latest".
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ class StepReference:
         :raises ReferenceRefused: if it is not one, or of a version that this package does not know
         """
         if not isinstance(document, Mapping) or document.get("version") != 1 or not set(document) <= _FIELDS:
-            raise ReferenceRefused("it is not the result of a step of airflow_mlops (or of a newer version); expected version 1")
+            raise ReferenceRefused(
+                "it is not the result of a step of airflow_mlops (or of a newer version); expected version 1"
+            )
         _check_size(document)
         manifest, sha256 = document.get("manifest"), document.get("sha256")
         if not isinstance(manifest, str) or not isinstance(sha256, str) or not _SHA256.match(sha256):
@@ -115,12 +117,20 @@ def commit(store: Store, place: Place, manifest: Manifest) -> StepReference:
     :raises ReferenceRefused: if the manifest is another place's, or hands on what the next step would refuse
     """
     if not manifest.is_of(place):
-        raise ReferenceRefused(f"the manifest of {manifest.step} (run {manifest.run}) cannot be committed for {place.step} (run {place.run})")
+        raise ReferenceRefused(
+            f"the manifest of {manifest.step} (run {manifest.run}) cannot be committed for {place.step} (run "
+            f"{place.run})"
+        )
     # Before it counts: what is committed can be neither changed nor taken back.
     reference = StepReference.to(store.uri(place.manifest_key), manifest)
     size = len(canonical(reference.to_json()))
     if size > MAX_REFERENCE:
-        raise OutputInvalid([f"parameters, metrics and metadata are {size} bytes together; at most {MAX_REFERENCE} are allowed: hand them on as artifacts"])
+        raise OutputInvalid(
+            [
+                f"parameters, metrics and metadata are {size} bytes together; at most {MAX_REFERENCE} are allowed: "
+                "hand them on as artifacts"
+            ]
+        )
     if store.put_if_absent(place.manifest_key, manifest.to_bytes()):
         return reference
     winner, reference = _committed(store, place)
@@ -150,7 +160,10 @@ def _committed(store: Store, place: Place) -> tuple[Manifest, StepReference]:
     manifest = Manifest.from_bytes(store.read(place.manifest_key, Manifest.limit))
     uri = store.uri(place.manifest_key)
     if not manifest.is_of(place):
-        raise ReferenceRefused(f"{uri} is the manifest of {manifest.step} (run {manifest.run}); expected the one of {place.step} (run {place.run})")
+        raise ReferenceRefused(
+            f"{uri} is the manifest of {manifest.step} (run {manifest.run}); expected the one of {place.step} (run "
+            f"{place.run})"
+        )
     return manifest, StepReference.to(uri, manifest)
 
 
@@ -164,16 +177,30 @@ def read_committed(store: Store, reference: StepReference) -> Manifest:
     data = store.read(store.key(reference.manifest), Manifest.limit)
     found = hashlib.sha256(data).hexdigest()
     if found != reference.sha256:
-        raise ReferenceRefused(f"{reference.manifest} has sha256 {found}, but {reference.sha256} was committed: it was changed since")
+        raise ReferenceRefused(
+            f"{reference.manifest} has sha256 {found}, but {reference.sha256} was committed: it was changed since"
+        )
     manifest = Manifest.from_bytes(data)
     for name, artifact in reference.artifacts.items():
         if name not in manifest.artifacts or manifest.artifact(name) != artifact:
             raise ReferenceRefused(f"{reference.manifest} holds no such artifact '{name}' as the reference claims")
-    # As JSON: to Python, 1, 1.0 and true are equal.
-    claimed, held = ({"parameters": dict(it.parameters), "metrics": dict(it.metrics)} for it in (reference, manifest))
-    if canonical(claimed) != canonical(held):
+    if not _same(dict(reference.parameters), manifest.parameters) or not _same(
+        dict(reference.metrics), manifest.metrics
+    ):
         raise ReferenceRefused(f"{reference.manifest} holds other parameters or metrics than the reference claims")
     return manifest
+
+
+def _same(claimed: Any, held: Any) -> bool:
+    """
+    Whether two JSON values are equal. Databases may write a number in another way (1e16 as an integer), but a boolean
+    is none.
+    """
+    if isinstance(claimed, dict) and isinstance(held, dict):
+        return claimed.keys() == held.keys() and all(_same(claimed[key], held[key]) for key in held)
+    if isinstance(claimed, list) and isinstance(held, list):
+        return len(claimed) == len(held) and all(map(_same, claimed, held))
+    return bool(claimed == held) and isinstance(claimed, bool) == isinstance(held, bool)
 
 
 def seal_outputs(store: Store, attempt_key: str, collected: Collected) -> None:
@@ -190,4 +217,7 @@ def seal_outputs(store: Store, attempt_key: str, collected: Collected) -> None:
     )
     key, data = f"{attempt_key}/{OUTPUTS_SEAL}", seal.to_bytes()
     if not store.put_if_absent(key, data) and store.read(key, OutputsSeal.limit) != data:
-        raise ContentRefused(f"the outputs are no longer those that {store.uri(key)} sealed; something changed them after the program had ended")
+        raise ContentRefused(
+            f"the outputs are no longer those that {store.uri(key)} sealed; something changed them after the program "
+            "had ended"
+        )

@@ -2,8 +2,9 @@
 """
 Digests of files and folders: what an artifact *is*, whatever it is called and wherever it lies.
 
-A file's is ``sha256:<hex>`` of its bytes. A folder's is ``sha256-tree:<hex>`` of a listing: for each file, in the order of the UTF-8 bytes of
-their names, one line ``<sha256 hex> <size> <name>\\n``. Modes, times, owners and empty folders do not count.
+A file's is ``sha256:<hex>`` of its bytes. A folder's is ``sha256-tree:<hex>`` of a listing: for each file, in the order
+of the UTF-8 bytes of their names, one line ``<sha256 hex> <size> <name>\\n``. Modes, times, owners and empty folders do
+not count.
 """
 
 from __future__ import annotations
@@ -115,5 +116,7 @@ def _digest_one(found: Found, sync: bool) -> FileDigest:
             os.fsync(descriptor)
         after = os.fstat(descriptor)
     if not size == found.size == after.st_size or before.st_mtime_ns != after.st_mtime_ns:
-        raise ContentRefused(f"{found.path} changed while it was read; something still writes to it after the program has ended")
+        raise ContentRefused(
+            f"{found.path} changed while it was read; something still writes to it after the program has ended"
+        )
     return FileDigest(found.name, size, digest.hexdigest())

@@ -11,7 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 from airflow_mlops.artifacts.artifact import Artifact
 from airflow_mlops.artifacts.digests import BLOCK, FileDigest, digest_path, tree_digest
-from airflow_mlops.artifacts.errors import NotFound, StoreFailed
+from airflow_mlops.artifacts.errors import ContentRefused, NotFound, ReferenceRefused, StoreFailed
+from airflow_mlops.artifacts.scan import MAX_FILES, check_name
+
+DIGESTS = ("content", "etag", "none")
 
 
 def external_artifact(
@@ -24,51 +27,87 @@ def external_artifact(
     :param storage_options: keyword arguments of fsspec's file system
     :raises NotFound: if there is nothing
     :raises StoreFailed: if it cannot be looked at that way
+    :raises ReferenceRefused: if the URI is none
     """
-    if digest == "none":
-        return Artifact(name, type_name, uri, "none")
+    if digest not in DIGESTS:
+        raise ReferenceRefused(f"digest is '{digest}'; expected one of {', '.join(DIGESTS)}")
     parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return _local(name, type_name, uri, Path(unquote(parts.path)), digest)
-    return _remote(name, type_name, uri, digest, dict(storage_options or {}))
+    if parts.password is not None:
+        raise ReferenceRefused(
+            f"the URI of '{name}' holds a password, which would end up in manifests; give it in [mlops] storage_options"
+        )
+    if digest == "none":
+        artifact = Artifact(name, type_name, uri, "none")
+    elif parts.scheme == "file":
+        artifact = _local(name, type_name, uri, Path(unquote(parts.path)), digest)
+    else:
+        artifact = _remote(name, type_name, uri, digest, dict(storage_options or {}))
+    # What is handed on must pass the check of whoever gets it.
+    return Artifact.from_json(artifact.to_json())
 
 
 def _local(name: str, type_name: str, uri: str, path: Path, digest: str) -> Artifact:
     if digest == "etag":
         raise StoreFailed(f"{uri} is a local path, which has no ETag; use digest: content or none")
-    if not path.exists():
-        raise NotFound(f"{uri} does not exist on this worker")
-    found = digest_path(path)
+    try:
+        found = digest_path(path.resolve())
+    except FileNotFoundError:
+        raise NotFound(f"{uri} does not exist on this worker; expected the file or folder to import") from None
+    except OSError as error:
+        raise StoreFailed(
+            f"{uri} cannot be read: {error.strerror}; let the worker read it, or use digest: none"
+        ) from error
     return Artifact(name, type_name, uri, found.digest, found.size, found.is_tree)
 
 
 def _remote(name: str, type_name: str, uri: str, digest: str, options: dict[str, Any]) -> Artifact:
-    import fsspec
+    from airflow_mlops.artifacts.object_store import failing
 
-    try:
-        file_system, path = fsspec.core.url_to_fs(uri, **options)
+    with failing("look at", uri, options):
+        import fsspec
+
+        file_system, path = fsspec.core.url_to_fs(uri, **{"use_listings_cache": False, **options})
         info = file_system.info(path)
-    except FileNotFoundError:
-        raise NotFound(f"{uri} does not exist") from None
-    except Exception as error:  # every back end has exception classes of its own
-        raise StoreFailed(f"{uri} cannot be looked at: {type(error).__name__}: {error}") from error
-    if digest == "etag":
-        tag = str(info.get("ETag") or info.get("etag") or "").strip('"')
-        if info["type"] != "file" or not tag:
-            raise StoreFailed(f"{uri} has no ETag (folders have none); use digest: content or none")
-        return Artifact(name, type_name, uri, f"etag:{tag}", info.get("size"))
-    if info["type"] == "file":
-        return Artifact(name, type_name, uri, f"sha256:{_sha256(file_system, path)}", info.get("size"))
+        if digest == "etag":
+            return Artifact(name, type_name, uri, f"etag:{_etag(uri, info)}", info.get("size"))
+        if info["type"] == "file":
+            sha256, size = _read(file_system, path)
+            return Artifact(name, type_name, uri, f"sha256:{sha256}", size)
+        files = _digests(file_system, str(path).rstrip("/"), uri)
+        return Artifact(name, type_name, uri, tree_digest(files), sum(file.size for file in files), True)
+
+
+def _etag(uri: str, info: Mapping[str, Any]) -> str:
+    tag = str(info.get("ETag") or info.get("etag") or "").strip('"')
+    if info["type"] != "file" or not tag:
+        raise StoreFailed(f"{uri} has no ETag (folders have none); use digest: content or none")
+    return tag
+
+
+def _digests(file_system: Any, folder: str, uri: str) -> list[FileDigest]:
+    found = file_system.find(folder)
+    if len(found) > MAX_FILES:
+        raise StoreFailed(f"{uri} holds more than {MAX_FILES} files; use digest: none, or pack them into fewer")
     files = []
-    for found, details in sorted(file_system.find(path, detail=True).items()):
-        relative = str(found)[len(str(path).rstrip("/")) + 1 :]
-        files.append(FileDigest(relative, int(details["size"]), _sha256(file_system, found)))
-    return Artifact(name, type_name, uri, tree_digest(files), sum(file.size for file in files), True)
+    for path in found:
+        relative = str(path)[len(folder) + 1 :]
+        if not relative or relative.endswith("/"):
+            continue  # a marker that some tools write for a folder
+        try:
+            check_name(relative, Path(uri))
+        except ContentRefused as error:
+            raise StoreFailed(f"{error}, or use digest: none") from None
+        sha256, size = _read(file_system, path)
+        files.append(FileDigest(relative, size, sha256))
+    return files
 
 
-def _sha256(file_system: Any, path: str) -> str:
+def _read(file_system: Any, path: str) -> tuple[str, int]:
+    """SHA-256 and size of what is read, which may not be the size that a listing said a moment before."""
     digest = hashlib.sha256()
+    size = 0
     with file_system.open(path, "rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
-    return digest.hexdigest()
+            size += len(block)
+    return digest.hexdigest(), size

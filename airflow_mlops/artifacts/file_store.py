@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A store in a folder of this machine, or one that is mounted on it: the commit is a hard link, which the file system makes for one writer only."""
+"""
+A store in a folder of this machine, or one that is mounted on it: the commit is a hard link, which the file system
+makes for one writer only.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,8 @@ class FileStore(Store):
             except OSError as error:
                 if error.errno in _NO_LINKS and temporary.exists():
                     raise StoreFailed(
-                        f"the file system under {self.url} makes no hard links ({error.strerror}), and without them a commit is not safe; "
+                        f"the file system under {self.url} makes no hard links ({error.strerror}), and without them "
+                        "a commit is not safe; "
                         "put the store on another file system or in an object store ([mlops] store)"
                     ) from error
                 raise
@@ -74,7 +78,9 @@ class FileStore(Store):
                 raise StoreFailed(f"{self.uri(key)} is not a file; expected a document")
             data = file.read(limit + 1)
         if len(data) > limit:
-            raise DocumentInvalid(f"{self.uri(key)} is larger than the {limit} bytes that a document of its kind may have")
+            raise DocumentInvalid(
+                f"{self.uri(key)} is larger than the {limit} bytes that a document of its kind may have"
+            )
         return data
 
     def exists(self, key: str) -> bool:
@@ -115,9 +121,13 @@ class FileStore(Store):
         try:
             yield
         except FileNotFoundError as error:
-            raise NotFound(f"{self.uri(key)} is not there; expected a file or folder in the store {self.url}") from error
+            raise NotFound(
+                f"{self.uri(key)} is not there; expected a file or folder in the store {self.url}"
+            ) from error
         except OSError as error:
-            raise StoreFailed(f"cannot {action} {self.uri(key)}: {error.strerror or error}; {_remedy(error)}") from error
+            raise StoreFailed(
+                f"cannot {action} {self.uri(key)}: {error.strerror or error}; {_remedy(error)}"
+            ) from error
 
 
 def remove_tree(path: Path) -> None:
@@ -138,7 +148,8 @@ def remove_tree(path: Path) -> None:
 
 def protect(path: Path) -> None:
     """
-    Take the right to write from a file or folder and everything in it (0444, folders 0555). What belongs to another user stays as it is.
+    Take the right to write from a file or folder and everything in it (0444, folders 0555). What belongs to another
+    user stays as it is.
 
     :raises OSError: if it cannot be read
     """
@@ -199,7 +210,10 @@ def _copy(source: Path, target: Path) -> None:
             os.fsync(writer.fileno())
         copied = destination.stat().st_size
         if copied != item.size:
-            raise StoreFailed(f"{destination} has {copied} bytes after copying {item.path}, which had {item.size}; it was changed meanwhile, try again")
+            raise StoreFailed(
+                f"{destination} has {copied} bytes after copying {item.path}, which had {item.size}; it was changed "
+                "meanwhile, try again"
+            )
 
 
 def _remedy(error: OSError) -> str:

@@ -27,7 +27,8 @@ def instance_id(store: Store, configured: str | None) -> str:
         return configured
     if store.local_path(KEY) is None:
         raise InstanceUnknown(
-            f"the store {store.url} may be shared, so this Airflow needs an id of its own there: set [mlops] instance; {_EXPECTED}"
+            f"the store {store.url} may be shared, so this Airflow needs an id of its own there: set [mlops] "
+            f"instance; {_EXPECTED}"
         )
     found = _read(store)
     if found is None:

@@ -2,9 +2,9 @@
 """
 Where the store keeps what.
 
-``<instance>/<pipeline>/<run>/<step>/<iteration>/<generation>/`` holds ``manifest.json``, ``claim-<try>.json``, ``checkpoint/`` and one folder for each
-attempt, with ``step.json``, ``outputs/`` and ``outputs.json``. Names that come from elsewhere (run ids, hand-written DAG ids) are encoded by one
-function; the original names are in the manifest.
+``<instance>/<pipeline>/<run>/<step>/<iteration>/<generation>/`` holds ``manifest.json``, ``claim-<try>.json``,
+``checkpoint/`` and one folder for each attempt, with ``step.json``, ``outputs/`` and ``outputs.json``. Names that come
+from elsewhere (run ids, hand-written DAG ids) are encoded by one function; the original names are in the manifest.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ def encode_component(text: str) -> str:
     """
     Turn any text into one path component that is safe in file systems, object store keys and URLs.
 
-    Lower-case letters, digits and ``. _ -`` stay. A capital becomes ``!`` and its small letter, so that names that differ in case alone stay apart on a
-    file system that ignores case. Everything else becomes ``+`` and two hexadecimal digits for each of its UTF-8 bytes, as do ``. _ -`` in front (no ``..``,
-    no hidden file, no command-line option, none of our own names such as ``_source``) and a dot at the end. There is no ``=`` in the result, since
+    Lower-case letters, digits and ``. _ -`` stay. A capital becomes ``!`` and its small letter, so that names that
+    differ in case alone stay apart on a file system that ignores case. Everything else becomes ``+`` and two
+    hexadecimal digits for each of its UTF-8 bytes, as do ``. _ -`` in front (no ``..``, no hidden file, no command-line
+    option, none of our own names such as ``_source``) and a dot at the end. There is no ``=`` in the result, since
     readers of Parquet take ``a=b/`` for a partition and add a column.
 
-    The encoding can be undone, so different texts give different components; names whose encoding is longer than :data:`MAX_COMPONENT` are cut and
-    end in 160 bits of their SHA-256 instead.
+    The encoding can be undone, so different texts give different components; names whose encoding is longer than
+    :data:`MAX_COMPONENT` are cut and end in 160 bits of their SHA-256 instead.
     """
     last = len(text) - 1
     encoded = "".join(_encode_character(character, index, last) for index, character in enumerate(text)) or "+"
@@ -52,7 +53,11 @@ def encode_component(text: str) -> str:
 
 
 def _encode_character(character: str, index: int, last: int) -> str:
-    if _SAFE.fullmatch(character) and not (index == 0 and character in _LEADING) and not (index == last and character == "."):
+    if (
+        _SAFE.fullmatch(character)
+        and not (index == 0 and character in _LEADING)
+        and not (index == last and character == ".")
+    ):
         return character
     if "A" <= character <= "Z":
         return "!" + character.lower()
@@ -92,7 +97,9 @@ class Place:
     @cached_property
     def step_key(self) -> str:
         """Everything of one step (of one iteration), over all generations."""
-        iteration = "/".join(encode_component(part) for part in self.iteration.split("/")) if self.iteration != "-" else "-"
+        iteration = (
+            "/".join(encode_component(part) for part in self.iteration.split("/")) if self.iteration != "-" else "-"
+        )
         return f"{self.run_key}/{encode_component(self.step)}/{iteration}"
 
     @cached_property

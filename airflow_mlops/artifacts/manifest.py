@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The documents of an attempt: what was resolved before it started (``step.json``), what it left behind (``outputs.json``), and what a
-generation committed (``manifest.json``).
+The documents of an attempt: what was resolved before it started (``step.json``), what it left behind
+(``outputs.json``), and what a generation committed (``manifest.json``).
 
-All are canonical JSON, carry a version of their own and have a JSON Schema in ``schemas/``. They are read strictly: what a store holds may
-have been written by anybody.
+All are canonical JSON, carry a version of their own and have a JSON Schema in ``schemas/``. They are read strictly:
+what a store holds may have been written by anybody.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Document(BaseModel):
     limit: ClassVar[int] = 4 << 20
     """Largest size in bytes."""
 
-    version: Literal[1] = Field(1, description="Version of this document's format")
+    version: Literal[1] = Field(default=1, description="Version of this document's format")
 
     def to_bytes(self) -> bytes:
         """
@@ -70,7 +70,9 @@ class Document(BaseModel):
         if type(version) is not int or version < 1:
             raise DocumentInvalid(f"{cls.title} is no JSON object with a version; run the step again to make a new one")
         if version > 1:
-            raise DocumentInvalid(f"{cls.title} has version {version}, and this package reads up to 1: update airflow-provider-mlops here")
+            raise DocumentInvalid(
+                f"{cls.title} has version {version}, and this package reads up to 1: update airflow-provider-mlops here"
+            )
         try:
             return cls.model_validate(document)
         except ValidationError as error:
@@ -113,14 +115,16 @@ class SealedStep(BaseModel):
     name: str = Field(description="Task id: names from the root, joined by dots")
     kind: str = Field(description="What the step is for")
     runtime: str = Field(description="Where its program runs")
-    image: str | None = Field(None, description="Container image as rendered")
+    image: str | None = Field(default=None, description="Container image as rendered")
     command: list[str] = Field(default_factory=list, description="Program and first arguments as rendered")
     args: list[str] = Field(default_factory=list, description="Further arguments as rendered")
-    env: dict[str, str] = Field(default_factory=dict, description="Environment as rendered, without secrets and without the contract's own")
+    env: dict[str, str] = Field(
+        default_factory=dict, description="Environment as rendered, without secrets and without the contract's own"
+    )
     params: dict[str, Any] = Field(default_factory=dict, description="Declared parameters and parameter inputs")
     inputs: dict[str, SealedInput] = Field(default_factory=dict, description="Artifact inputs by name")
     outputs: dict[str, SealedOutput] = Field(default_factory=dict, description="Outputs by name")
-    source: str | None = Field(None, description="Digest of the step code")
+    source: str | None = Field(default=None, description="Digest of the step code")
 
 
 class SealedRun(BaseModel):
@@ -129,11 +133,11 @@ class SealedRun(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
 
     id: str = Field(description="Run id")
-    date: str | None = Field(None, description="Date of the run, ISO 8601")
-    interval_start: str | None = Field(None, description="Start of the data interval, ISO 8601")
-    interval_end: str | None = Field(None, description="End of the data interval, ISO 8601")
+    date: str | None = Field(default=None, description="Date of the run, ISO 8601")
+    interval_start: str | None = Field(default=None, description="Start of the data interval, ISO 8601")
+    interval_end: str | None = Field(default=None, description="End of the data interval, ISO 8601")
     instance: str = Field(description="Id of the Airflow installation")
-    map_index: int = Field(-1, description="Index of a mapped task; -1 for a plain one")
+    map_index: int = Field(default=-1, description="Index of a mapped task; -1 for a plain one")
     generation: int = Field(description="First try since the task was scheduled or cleared")
     try_: int = Field(alias="try", description="Airflow's try number")
     attempt: str = Field(description="Random id of the attempt")
@@ -177,9 +181,9 @@ class ManifestArtifact(BaseModel):
     type: str = Field(description="Artifact type")
     uri: str = Field(description="Where it lies")
     digest: str = Field(description="sha256:…, sha256-tree:…, etag:… or none")
-    size: int | None = Field(None, ge=0, description="Bytes")
-    is_tree: bool = Field(False, description="Whether it is a folder")
-    file: str | None = Field(None, description="Name of the file where it is staged")
+    size: int | None = Field(default=None, ge=0, description="Bytes")
+    is_tree: bool = Field(default=False, description="Whether it is a folder")
+    file: str | None = Field(default=None, description="Name of the file where it is staged")
     metadata: dict[str, Any] = Field(default_factory=dict, description="Small facts about it")
 
 
@@ -200,12 +204,25 @@ class Manifest(Document):
     seal: str = Field(pattern="^[0-9a-f]{64}$", description="sha256 of the attempt's step.json")
     artifacts: dict[str, ManifestArtifact] = Field(default_factory=dict, description="Artifacts by name")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Parameter outputs by name")
-    metrics: dict[str, dict[str, int | float]] = Field(default_factory=dict, description="Scalars of the metrics outputs")
+    metrics: dict[str, dict[str, int | float]] = Field(
+        default_factory=dict, description="Scalars of the metrics outputs"
+    )
     runtime: dict[str, Any] = Field(default_factory=dict, description="What ran it: image id, python version, …")
-    timings: dict[str, float] = Field(default_factory=dict, description="Seconds since the epoch, and durations in seconds")
+    timings: dict[str, float] = Field(
+        default_factory=dict, description="Seconds since the epoch, and durations in seconds"
+    )
 
     @classmethod
-    def of(cls, place: Place, *, attempt: str, try_number: int, seal: Seal, artifacts: Mapping[str, Artifact], **values: Any) -> Manifest:
+    def of(
+        cls,
+        place: Place,
+        *,
+        attempt: str,
+        try_number: int,
+        seal: Seal,
+        artifacts: Mapping[str, Artifact],
+        **values: Any,
+    ) -> Manifest:
         """
         The manifest of what an attempt made, for a place in the store.
 

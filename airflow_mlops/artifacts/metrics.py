@@ -51,25 +51,40 @@ def parse_metrics(data: bytes, keys: Collection[str] = ()) -> dict[str, int | fl
         else:
             _check_shape(key, value)
     if len(scalars) > MAX_SCALARS:
-        raise ValueError(f"has {len(scalars)} numbers; at most {MAX_SCALARS} are allowed: put series of numbers into a curve or table")
+        raise ValueError(
+            f"has {len(scalars)} numbers; at most {MAX_SCALARS} are allowed: put series of numbers into a curve or "
+            "table"
+        )
     missing = [key for key in keys if key not in scalars]
     if missing:
-        raise ValueError(f"has no number for {listed(missing, 'key')}; it has {listed(sorted(scalars), 'key') or 'none'}")
+        raise ValueError(
+            f"has no number for {listed(missing, 'key')}; it has {listed(sorted(scalars), 'key') or 'none'}"
+        )
     return scalars
 
 
 def _check_shape(key: str, value: Any) -> None:
     kind = value.get("type") if isinstance(value, dict) else None
     if not isinstance(kind, str) or kind not in _SHAPES:
-        raise ValueError(f'has {shown(value)} for {shown(key)}; expected a finite number, or an object with "type": one of {", ".join(_SHAPES)}')
+        raise ValueError(
+            f"has {shown(value)} for {shown(key)}; "
+            f'expected a finite number, or an object with "type": one of {", ".join(_SHAPES)}'
+        )
     required, optional, holds = _SHAPES[kind]
     unknown = set(value) - required - optional - {"type", "title"}
     absent = required - set(value)
     if unknown or absent:
-        what = f"lacks {listed(sorted(absent), 'key')}" if absent else f"has the unknown key {shown(sorted(unknown)[0])}"
-        raise ValueError(f"has a {kind} for {shown(key)} that {what}; expected {', '.join(sorted(required | optional))}")
+        what = (
+            f"lacks {listed(sorted(absent), 'key')}" if absent else f"has the unknown key {shown(sorted(unknown)[0])}"
+        )
+        raise ValueError(
+            f"has a {kind} for {shown(key)} that {what}; expected {', '.join(sorted(required | optional))}"
+        )
     if not isinstance(value.get("title", ""), str) or not holds(value):
-        raise ValueError(f"has a {kind} for {shown(key)} whose parts do not fit together; see the shapes that a metrics output may hold")
+        raise ValueError(
+            f"has a {kind} for {shown(key)} whose parts do not fit together; see the shapes that a metrics output "
+            "may hold"
+        )
 
 
 def _is_number(value: Any) -> bool:
@@ -90,7 +105,12 @@ def _is_cell(value: Any) -> bool:
 
 def _is_curve(value: dict[str, Any]) -> bool:
     labels = _is_text(value.get("x_label", "")) and _is_text(value.get("y_label", ""))
-    return labels and _all_of(value["x"], _is_number) and _all_of(value["y"], _is_number) and len(value["x"]) == len(value["y"])
+    return (
+        labels
+        and _all_of(value["x"], _is_number)
+        and _all_of(value["y"], _is_number)
+        and len(value["x"]) == len(value["y"])
+    )
 
 
 def _is_matrix(value: dict[str, Any]) -> bool:
@@ -104,7 +124,9 @@ def _is_matrix(value: dict[str, Any]) -> bool:
 
 def _is_table(value: dict[str, Any]) -> bool:
     columns = value["columns"]
-    return _all_of(columns, _is_text) and _all_of(value["rows"], lambda row: _all_of(row, _is_cell) and len(row) == len(columns))
+    return _all_of(columns, _is_text) and _all_of(
+        value["rows"], lambda row: _all_of(row, _is_cell) and len(row) == len(columns)
+    )
 
 
 _SHAPES: dict[str, tuple[set[str], set[str], Callable[[dict[str, Any]], bool]]] = {

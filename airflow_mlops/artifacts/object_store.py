@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A store behind fsspec: S3 and what speaks its protocol, Google Cloud Storage, Azure. The commit is a conditional put."""
+"""
+A store behind fsspec: S3 and what speaks its protocol, Google Cloud Storage, Azure. The commit is a conditional put.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,20 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from airflow_mlops.artifacts.errors import DocumentInvalid, NotFound, ReferenceRefused, StoreFailed
+from airflow_mlops.artifacts.errors import ArtifactError, DocumentInvalid, NotFound, ReferenceRefused, StoreFailed
 from airflow_mlops.artifacts.scan import MAX_FILES, scan
 from airflow_mlops.artifacts.store import Store, check_key
 
 EXCLUSIVE_CREATE = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
-"""Protocols whose fsspec file systems create a file only if there is none, decided by the server. The others look first and write then."""
+"""
+Protocols whose fsspec file systems create a file only if there is none, decided by the server. The others look first
+and write then.
+"""
 
 MAX_OBJECT_KEY = 1024
 """Bytes of a key in S3 and Google Cloud Storage, prefix included."""
@@ -64,9 +69,15 @@ class ObjectStore(Store):
     def _path(self, key: str) -> str:
         path = f"{self._root}/{check_key(key)}"
         if "?versionId=" in path:
-            raise ReferenceRefused(f"{key[:300]!r} holds '?versionId=', which object stores take for something else; give the file another name")
+            raise ReferenceRefused(
+                f"{key[:300]!r} holds '?versionId=', which object stores take for something else; give the file "
+                "another name"
+            )
         if len(path.encode("utf-8")) > MAX_OBJECT_KEY:
-            raise StoreFailed(f"the key {path[:100]!r}… is longer than {MAX_OBJECT_KEY} bytes, which object stores do not take; shorten names of folders and files")
+            raise StoreFailed(
+                f"the key {path[:100]!r}… is longer than {MAX_OBJECT_KEY} bytes, which object stores do not take; "
+                "shorten names of folders and files"
+            )
         return path
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -79,7 +90,8 @@ class ObjectStore(Store):
                 # A server that does not know the condition overwrites instead; with the same bytes, that does no harm.
                 if self._create(path, data):
                     raise StoreFailed(
-                        f"the server of {self.url} ignores conditions on writes (If-None-Match: *), and without them a commit is not safe; "
+                        f"the server of {self.url} ignores conditions on writes (If-None-Match: *), and without them "
+                        "a commit is not safe; "
                         "upgrade it or use another store ([mlops] store)"
                     )
                 _proven.add(self.url)
@@ -104,10 +116,16 @@ class ObjectStore(Store):
 
     def _check_exclusive(self) -> None:
         create = getattr(self._fs, "_pipe_file", None)
-        if self._protocol not in EXCLUSIVE_CREATE or create is None or "mode" not in inspect.signature(create).parameters:
+        if (
+            self._protocol not in EXCLUSIVE_CREATE
+            or create is None
+            or "mode" not in inspect.signature(create).parameters
+        ):
             raise StoreFailed(
-                f"{self.url}: the installed fsspec file system for {self._protocol}:// cannot create a file only if there is none, and without that a commit "
-                f"is not safe; use file:// or one of {', '.join(EXCLUSIVE_CREATE)} ([mlops] store), with a current s3fs, gcsfs or adlfs"
+                f"{self.url}: the installed fsspec file system for {self._protocol}:// cannot create a file only if "
+                "there is none, and without that a commit "
+                f"is not safe; use file:// or one of {', '.join(EXCLUSIVE_CREATE)} ([mlops] store), with a current "
+                "s3fs, gcsfs or adlfs"
             )
 
     def read(self, key: str, limit: int) -> bytes:
@@ -121,7 +139,9 @@ class ObjectStore(Store):
                     raise
                 data = b""
         if len(data) > limit:
-            raise DocumentInvalid(f"{self.uri(key)} is larger than the {limit} bytes that a document of its kind may have")
+            raise DocumentInvalid(
+                f"{self.uri(key)} is larger than the {limit} bytes that a document of its kind may have"
+            )
         return data
 
     def exists(self, key: str) -> bool:
@@ -188,32 +208,44 @@ class ObjectStore(Store):
         for name, size in expected.items():
             if found.get(name) != size:
                 what = f"{found[name]} bytes" if name in found else "missing"
-                raise StoreFailed(f"{self.uri(key)}: after the transfer '{name}' is {what}, expected {size} bytes; it was changed meanwhile, try again")
+                raise StoreFailed(
+                    f"{self.uri(key)}: after the transfer '{name}' is {what}, expected {size} bytes; it was changed "
+                    "meanwhile, try again"
+                )
 
-    @contextmanager
-    def _failing(self, action: str, key: str | None) -> Iterator[None]:
-        """Turn what a back end says into words that name the store, and no credentials."""
-        where = self.url if key is None else self.uri(key)
-        try:
-            yield
-        except (StoreFailed, ReferenceRefused, DocumentInvalid):
-            raise
-        except ImportError as error:
-            raise StoreFailed(f"{where} needs a package that is not installed: {error}") from error
-        except FileNotFoundError as error:
-            raise NotFound(
-                f"cannot {action} {where}: it is not there; if nothing of {self.url} is, check that the bucket exists and [mlops] store names it"
-            ) from error
-        except Exception as error:
-            text = self._without_secrets(f"{type(error).__name__}: {error}")
-            hidden = text != f"{type(error).__name__}: {error}"
-            # A traceback prints the cause as well.
-            raise StoreFailed(f"cannot {action} {where}: {text[:500]}; {_remedy(error)}") from (None if hidden else error)
+    def _failing(self, action: str, key: str | None) -> AbstractContextManager[None]:
+        return failing(action, self.url if key is None else self.uri(key), self._options)
 
-    def _without_secrets(self, text: str) -> str:
-        for value in _secrets(self._options):
+
+@contextmanager
+def failing(action: str, where: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """
+    Turn what a back end says into words that name the place, and no credentials.
+
+    :param action: what was tried, as a verb
+    :param options: keyword arguments of the file system, which may hold credentials
+    :raises NotFound: if the place is not there
+    :raises StoreFailed: for every other failure of the back end
+    """
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except ImportError as error:
+        raise StoreFailed(f"{where} needs a package that is not installed: {error}") from error
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"cannot {action} {where}: it is not there; if nothing of this store is, check that the bucket exists"
+        ) from error
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        text = said
+        for value in _secrets(options):
             text = text.replace(value, "***")
-        return text
+        # A traceback prints the cause as well.
+        raise StoreFailed(f"cannot {action} {where}: {text[:500]}; {_remedy(error)}") from (
+            error if text == said else None
+        )
 
 
 def _secrets(options: Any, name: str = "") -> Iterator[str]:
@@ -252,8 +284,12 @@ def _codes(error: BaseException) -> set[str]:
 
 def _remedy(error: BaseException) -> str:
     codes = _codes(error)
-    if isinstance(error, PermissionError) or type(error).__name__ in ("NoCredentialsError", "ClientError") or codes & {"403", "AccessDenied"}:
-        return "give credentials that may read, write and list there ([mlops] storage_options, or the environment of the worker)"
+    denied = isinstance(error, PermissionError) or type(error).__name__ == "NoCredentialsError"
+    if denied or codes & {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}:
+        return (
+            "give credentials that may read, write and list there "
+            "([mlops] storage_options, or the environment of the worker)"
+        )
     if "NoSuchBucket" in codes:
         return "create the bucket, or name another one ([mlops] store)"
     return "check that the worker reaches the endpoint ([mlops] store and storage_options)"

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collect what a program wrote: every declared output must be there and be what was declared. All that is wrong is told at once."""
+"""
+Collect what a program wrote: every declared output must be there and be what was declared. All that is wrong is told at
+once.
+"""
 
 from __future__ import annotations
 
@@ -79,13 +82,17 @@ def _collect_one(folder: Path, name: str, output: Output, collected: Collected, 
     if status is None:
         raise _Missing(
             f"output '{name}' was not written: expected {'a file or folder' if output.is_artifact else 'a file'} at "
-            f"outputs/{path.relative_to(folder)} (its path is in MLOPS_OUTPUT_{name.upper()}); the program wrote {_written(folder, path)}"
+            f"outputs/{path.relative_to(folder)} (its path is in MLOPS_OUTPUT_{name.upper()}); the program wrote "
+            f"{_written(folder, path)}"
         )
     if output.is_parameter:
         collected.parameters[name] = parse_parameter(output.type, _small_file(path, status, MAX_PARAMETER))
         return
     if output.file and stat.S_ISDIR(status.st_mode):
-        raise ValueError(f"outputs/{path.relative_to(folder)} is a folder; expected a file, since the output says file: {output.file}")
+        raise ValueError(
+            f"outputs/{path.relative_to(folder)} is a folder; expected a file, since the output says file: "
+            f"{output.file}"
+        )
     scalars = None
     if output.type == "metrics":
         scalars = parse_metrics(_small_file(path, status, MAX_METRICS), output.keys or ())
@@ -98,7 +105,10 @@ def _collect_one(folder: Path, name: str, output: Output, collected: Collected, 
 
 
 def _status(folder: Path, path: Path) -> os.stat_result | None:
-    """The status of a path, no part of which below the outputs (nor the outputs themselves) may be a link; ``None`` if it is not there."""
+    """
+    The status of a path, no part of which below the outputs (nor the outputs themselves) may be a link; ``None`` if it
+    is not there.
+    """
     current, status = folder, None
     for part in ("", *path.relative_to(folder).parts):
         current = current / part
@@ -115,7 +125,9 @@ def _small_file(path: Path, status: os.stat_result, limit: int) -> bytes:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("is no regular file; expected one")
     if status.st_size > limit:
-        raise ValueError(f"is {status.st_size} bytes; at most {limit} are allowed: hand bigger things on as an artifact")
+        raise ValueError(
+            f"is {status.st_size} bytes; at most {limit} are allowed: hand bigger things on as an artifact"
+        )
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         return file.read(limit + 1)
@@ -123,7 +135,7 @@ def _small_file(path: Path, status: os.stat_result, limit: int) -> bytes:
 
 def _written(folder: Path, path: Path) -> str:
     """What lies beside the place where an output should be."""
-    # A folder that was made for the output's file says more than the list of all outputs, once there is something in it.
+    # A folder that was made for the output's file says more than the list of all outputs, if there is something in it.
     return _names(path.parent, folder) or _names(folder, folder) or "nothing"
 
 
@@ -133,7 +145,8 @@ def _names(parent: Path, folder: Path) -> str:
     try:
         with os.scandir(parent) as entries:
             names = sorted(
-                str((parent / entry.name).relative_to(folder)) + ("/" if entry.is_dir(follow_symlinks=False) else "") for entry in entries
+                str((parent / entry.name).relative_to(folder)) + ("/" if entry.is_dir(follow_symlinks=False) else "")
+                for entry in entries
             )
     except OSError:
         return ""

@@ -22,7 +22,8 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
 
 def parse_parameter(type_name: str, data: bytes) -> Any:
     """
-    Read the file of a parameter output: UTF-8 text with one final newline dropped for a ``string``, JSON for everything else.
+    Read the file of a parameter output: UTF-8 text with one final newline dropped for a ``string``, JSON for everything
+    else.
 
     :raises ValueError: if it is not of the type, or too large
     """
@@ -48,7 +49,7 @@ def check_parameter(type_name: str, value: Any) -> Any:
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise ValueError(f"is {shown(value)}; expected a JSON {type_name}")
     try:
-        # An operator's result may hold NaN, dates or tuples. Escapes make JSON text up to six times as long as its characters.
+        # An operator's result may hold NaN, dates or tuples. Escapes make JSON up to six times as long as its text.
         again = parse(canonical(value), limit=6 * MAX_PARAMETER + 64)
     except (TypeError, RecursionError) as error:
         raise ValueError(f"is no JSON value: {error}") from None

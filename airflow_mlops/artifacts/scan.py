@@ -2,8 +2,8 @@
 """
 Look at what a program wrote, without trusting it: regular files only, under names that every store can keep.
 
-Symbolic links are refused, those inside the folder, too: what one points to may be another thing by the time it is read, object stores have none, and a copy that follows
-them is not what the program wrote.
+Symbolic links are refused, those inside the folder, too: what one points to may be another thing by the time it is
+read, object stores have none, and a copy that follows them is not what the program wrote.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ class Found:
 
 def scan(path: Path, *, max_files: int = MAX_FILES) -> list[Found]:
     """
-    List the files of a folder (or the one file), in the order of the UTF-8 bytes of their names. Empty folders do not count.
+    List the files of a folder (or the one file), in the order of the UTF-8 bytes of their names. Empty folders do not
+    count.
 
     :param max_files: most files that a folder may hold
     :raises FileNotFoundError: if there is nothing
-    :raises ContentRefused: if there is a link, pipe, socket or device, a name that is not UTF-8 or holds control characters, or too much
+    :raises ContentRefused: if there is a link, pipe, socket or device, a name that is not UTF-8 or holds control
+        characters, or too much
     """
     top = os.lstat(path)
     if not stat.S_ISDIR(top.st_mode):
@@ -65,7 +67,7 @@ def scan(path: Path, *, max_files: int = MAX_FILES) -> list[Found]:
         folder, prefix, depth = folders.pop()
         with os.scandir(folder) as entries:
             for entry in entries:
-                name = _checked_name(prefix + entry.name, path)
+                name = check_name(prefix + entry.name, path)
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
                     seen_folders += 1
@@ -79,7 +81,12 @@ def scan(path: Path, *, max_files: int = MAX_FILES) -> list[Found]:
     return sorted(found, key=lambda item: item.name.encode("utf-8"))
 
 
-def _checked_name(name: str, folder: Path) -> str:
+def check_name(name: str, folder: Path) -> str:
+    """
+    Check a path within a folder: UTF-8, no control characters, not too long.
+
+    :raises ContentRefused: saying which and where
+    """
     try:
         size = len(name.encode("utf-8"))
     except UnicodeEncodeError:
@@ -87,7 +94,9 @@ def _checked_name(name: str, folder: Path) -> str:
     if size > MAX_NAME:
         raise ContentRefused(f"{folder} holds a path of {size} bytes: {name[:100]!r}…; at most {MAX_NAME} are allowed")
     if _CONTROL.search(name):
-        raise ContentRefused(f"{folder} holds a file with control characters in its name: {name!r}; give it another name")
+        raise ContentRefused(
+            f"{folder} holds a file with control characters in its name: {name!r}; give it another name"
+        )
     return name
 
 

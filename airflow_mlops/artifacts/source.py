@@ -2,38 +2,34 @@
 """
 Step code: packed once per run, named by its digest, the same for every step of the run.
 
-The archive is a plain tar with sorted names, no times and no owners, so that the same code has the same digest everywhere.
+The archive is a plain tar with sorted names, no times and no owners, so that the same code has the same digest
+everywhere. It lies in the run's ``_source`` folder under its digest; ``current-<number>.json``, put if absent, says
+which one counts: the highest. The first step that needs the code makes ``current-1.json``; a step that was cleared
+packs anew and, if the code has changed, makes the next one, so that its own retries and the steps after it run the same
+code.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import stat
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from airflow_mlops.artifacts.errors import ArtifactError, SourceRefused, listed
+from airflow_mlops.artifacts.errors import ArtifactError, SourceRefused
 from airflow_mlops.artifacts.layout import Place
+from airflow_mlops.artifacts.source_files import MAX_FILES, MAX_SIZE, source_files, too_large
 from airflow_mlops.artifacts.store import Store
+from airflow_mlops.artifacts.strict_json import canonical, parse
 from airflow_mlops.artifacts.transfer import ArchiveItem, Caps, archive, extract
 
-if TYPE_CHECKING:
-    from pathspec import PathSpec
+MAX_ARCHIVE = MAX_SIZE + MAX_FILES * 4096
+"""Bytes of a packed folder: headers and padding come to its files."""
 
-ALWAYS_IGNORED = (
-    ".git", ".hg", ".svn", "__pycache__", "*.pyc", ".venv", "venv", "node_modules", ".mypy_cache", ".pytest_cache",
-    ".ruff_cache", ".ipynb_checkpoints", ".DS_Store", ".tox",
-)  # fmt: skip
-IGNORE_FILES = (".gitignore", ".mlopsignore")
-MAX_FILES = 10_000
-MAX_SIZE = 64 << 20
-"""Bytes of a source folder: it is code, and it is copied for each attempt."""
-
-_INDEX_LIMIT = 4 << 20
+_MAX_POINTER = 16 << 20
+_POINTER = re.compile(r"current-([0-9]{1,6})\.json\Z")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +52,19 @@ class RunSource:
     """
     The source that a step of a run uses.
 
-    :param changed: files that differ from what the run began with, if it was packed anew
+    :param changed: files that were added, changed or removed since the run was packed last, if it was packed anew
     """
 
     digest: str
     data: bytes
     changed: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Current:
+    number: int
+    digest: str
+    files: dict[str, str]
 
 
 def pack_source(folder: Path) -> Packed:
@@ -70,15 +73,25 @@ def pack_source(folder: Path) -> Packed:
 
     :raises SourceRefused: if it is too large, or holds links that lead out or what is no file
     """
-    names = sorted(_files(folder), key=lambda name: name.encode("utf-8", "surrogatepass"))
-    _check_size(folder, names)
-    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-    items = [ArchiveItem(name, (folder / name).resolve(), 0o644, 0, 0) for name in names]
+    sizes = source_files(folder)
+    if sum(sizes.values()) > MAX_SIZE:
+        raise too_large(folder, sizes)
+    hashes: dict[str, str] = {}
+    items: list[ArchiveItem] = []
     try:
-        data = b"".join(archive(items))
-    except (ArtifactError, OSError) as error:
-        raise SourceRefused(f"source folder {folder} cannot be packed: {error}") from error
-    return Packed(f"sha256:{hashlib.sha256(data).hexdigest()}", data, hashes)
+        for name in sizes:
+            path = folder / name
+            data = path.read_bytes()
+            hashes[name] = hashlib.sha256(data).hexdigest()
+            items.append(ArchiveItem(name, data, 0o755 if path.stat().st_mode & 0o100 else 0o644, 0, 0))
+    except OSError as error:
+        raise SourceRefused(
+            f"source folder {folder} cannot be packed: {error}; it was changed meanwhile, try again"
+        ) from error
+    packed = b"".join(archive(items))
+    if len(packed) > MAX_ARCHIVE:
+        raise too_large(folder, sizes)
+    return Packed(f"sha256:{hashlib.sha256(packed).hexdigest()}", packed, hashes)
 
 
 def unpack_source(data: bytes, target: Path) -> None:
@@ -94,98 +107,63 @@ def source_for(store: Store, place: Place, folder: Path, *, fresh: bool) -> RunS
     """
     The source of a run: packed and stored by the first step that asks, read by all others.
 
-    :param fresh: pack the folder anew for this step, as after a clear
-    :raises SourceRefused: if the folder cannot be packed
+    :param fresh: pack the folder anew, as for the first try after a clear
+    :raises SourceRefused: if the folder cannot be packed, or what was packed is gone or changed
     """
-    index_key = f"{place.source_key}/index.json"
-    index = _index(store, index_key)
-    if index is None or fresh:
-        packed = pack_source(folder)
-        store.put_if_absent(_archive_key(place, packed.digest), packed.data)
-        document = json.dumps({"version": 1, "digest": packed.digest, "files": packed.files}, sort_keys=True)
-        if index is None and store.put_if_absent(index_key, document.encode()):
-            return RunSource(packed.digest, packed.data)
-        if fresh:
-            return RunSource(packed.digest, packed.data, _changed(index or _index(store, index_key), packed.files))
-        index = _index(store, index_key)
-    if index is None:
-        raise SourceRefused(f"{store.uri(index_key)} was deleted while the run goes on")
-    digest = str(index["digest"])
-    data = store.read(_archive_key(place, digest), 2 * MAX_SIZE)
-    if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
-        raise SourceRefused(f"{store.uri(_archive_key(place, digest))} was changed since it was packed")
-    return RunSource(digest, data)
+    current = _current(store, place)
+    if current is not None and not fresh:
+        return RunSource(current.digest, _read_archive(store, place, current.digest))
+    packed = pack_source(folder)
+    store.put_if_absent(_archive_key(place, packed.digest), packed.data)
+    document = canonical({"version": 1, "digest": packed.digest, "files": packed.files})
+    changed: list[str] = []
+    while current is None or current.digest != packed.digest:
+        if current is not None:
+            changed = _changed(current.files, packed.files)
+        number = current.number + 1 if current else 1
+        if store.put_if_absent(f"{place.source_key}/current-{number}.json", document):
+            return RunSource(packed.digest, packed.data, changed)
+        # Another step was quicker. Its code counts, unless this one was cleared: it must not run older code than it sees.
+        current = _current(store, place)
+        if current is not None and not fresh:
+            return RunSource(current.digest, _read_archive(store, place, current.digest))
+    return RunSource(packed.digest, packed.data, changed)
+
+
+def _changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
 
 
 def _archive_key(place: Place, digest: str) -> str:
     return f"{place.source_key}/{digest.replace(':', '-')}.tar"
 
 
-def _index(store: Store, key: str) -> dict[str, object] | None:
-    if not store.exists(key):
-        return None
-    document = json.loads(store.read(key, _INDEX_LIMIT))
-    if not isinstance(document, dict) or not isinstance(document.get("files"), dict) or "digest" not in document:
-        raise SourceRefused(f"{store.uri(key)} is no index of a source folder")
-    return document
-
-
-def _changed(index: dict[str, object] | None, files: dict[str, str]) -> list[str]:
-    before = index["files"] if index else {}
-    assert isinstance(before, dict)  # noqa: S101 - checked where it was read
-    return sorted(name for name in {*before, *files} if before.get(name) != files.get(name))
-
-
-def _files(folder: Path) -> Iterable[str]:
-    """Paths of the files that are packed. A folder's own ignore files count for what is below it."""
-    specs: list[tuple[str, PathSpec]] = [("", _patterns(ALWAYS_IGNORED))]
-    for current, folders, names in os.walk(folder):
-        prefix = os.path.relpath(current, folder).replace(os.sep, "/")
-        prefix = "" if prefix == "." else prefix + "/"
-        for ignore_file in IGNORE_FILES:
-            if ignore_file in names:
-                lines = Path(current, ignore_file).read_text(encoding="utf-8", errors="replace").splitlines()
-                specs.append((prefix, _patterns(lines)))
-        folders[:] = [
-            name
-            for name in sorted(folders)
-            if not _ignored(f"{prefix}{name}/", specs) and not Path(current, name).is_symlink()
-        ]
-        for name in names:
-            path = f"{prefix}{name}"
-            if not _ignored(path, specs):
-                _check_file(folder, path)
-                yield path
-
-
-def _patterns(lines: Iterable[str]) -> PathSpec:
-    import pathspec
-
-    return pathspec.GitIgnoreSpec.from_lines(lines)
-
-
-def _ignored(path: str, specs: Sequence[tuple[str, PathSpec]]) -> bool:
-    return any(path.startswith(prefix) and spec.match_file(path[len(prefix) :]) for prefix, spec in specs)
-
-
-def _check_file(folder: Path, name: str) -> None:
-    path = folder / name
-    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-        raise SourceRefused(f"{path} is a link that leads out of the source folder; copy the file, or list it in .mlopsignore")
+def _read_archive(store: Store, place: Place, digest: str) -> bytes:
+    key = _archive_key(place, digest)
     try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise SourceRefused(f"{path} cannot be read: {error.strerror}; mend it, or list it in .mlopsignore") from error
-    if not stat.S_ISREG(mode):
-        raise SourceRefused(f"{path} is no regular file; remove it, or list it in .mlopsignore")
-
-
-def _check_size(folder: Path, names: Sequence[str]) -> None:
-    sizes = {name: (folder / name).stat().st_size for name in names}
-    if len(names) > MAX_FILES or sum(sizes.values()) > MAX_SIZE:
-        largest = sorted(sizes, key=lambda name: -sizes[name])[:5]
-        shown = listed([f"{name} ({sizes[name]} bytes)" for name in largest], "file")
+        data = store.read(key, MAX_ARCHIVE)
+    except ArtifactError as error:
         raise SourceRefused(
-            f"source folder {folder} holds {len(names)} files with {sum(sizes.values())} bytes; at most {MAX_FILES} files and {MAX_SIZE} "
-            f"bytes are allowed. The largest: {shown}. List what is no code in .mlopsignore, and hand data on as artifacts"
-        )
+            f"the step code of this run cannot be read: {error}; clear the step to pack it anew"
+        ) from error
+    if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+        raise SourceRefused(f"{store.uri(key)} was changed since it was packed; clear the step to pack the code anew")
+    return data
+
+
+def _current(store: Store, place: Place) -> _Current | None:
+    numbers = [
+        int(found[1]) for key in store.list(place.source_key) if (found := _POINTER.match(key.rpartition("/")[2]))
+    ]
+    if not numbers:
+        return None
+    number = max(numbers)
+    key = f"{place.source_key}/current-{number}.json"
+    try:
+        document = parse(store.read(key, _MAX_POINTER), limit=_MAX_POINTER)
+    except ValueError as error:
+        raise SourceRefused(f"{store.uri(key)} {error}; delete it and clear the step") from None
+    digest, files = (document.get("digest"), document.get("files")) if isinstance(document, dict) else (None, None)
+    if not isinstance(digest, str) or not _DIGEST.match(digest) or not isinstance(files, dict):
+        raise SourceRefused(f"{store.uri(key)} says nothing about a source folder; delete it and clear the step")
+    return _Current(number, digest, files)

@@ -2,8 +2,8 @@
 """
 The store: files and small documents by key, under one root, on a file system or in an object store.
 
-Nothing is ever overwritten by :meth:`Store.put_if_absent`, which is what commits rest on: of any number of writers exactly one wins. Opening a store touches neither
-disk nor network.
+Nothing is ever overwritten by :meth:`Store.put_if_absent`, which is what commits rest on: of any number of writers
+exactly one wins. Opening a store touches neither disk nor network.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Store(ABC):
         Open a store without touching it.
 
         :param url: ``file:///folder``, an absolute path, or a URL that fsspec knows, such as ``s3://bucket/prefix``
-        :param storage_options: keyword arguments of fsspec's file system, such as ``{"key": …, "secret": …, "endpoint_url": …}``
+        :param storage_options: keyword arguments of fsspec's file system, such as ``{"key": …, "secret": …,
+            "endpoint_url": …}``
         :raises StoreFailed: if the URL is not one of a store
         """
         # Leaf modules: a store on a file system must not import fsspec, whose import is most of a task's start.
@@ -76,7 +77,9 @@ class Store(ABC):
         :raises ReferenceRefused: if the URI does not lie under the root
         """
         if not uri.startswith(self.url + "/"):
-            raise ReferenceRefused(f"{uri[:300]!r} does not lie in the store {self.url}; expected a URI that starts with {self.url}/")
+            raise ReferenceRefused(
+                f"{uri[:300]!r} does not lie in the store {self.url}; expected a URI that starts with {self.url}/"
+            )
         return check_key(uri[len(self.url) + 1 :])
 
     def local_path(self, key: str) -> Path | None:
@@ -162,7 +165,9 @@ def check_key(key: str) -> str:
     """
     parts = key.split("/")
     if len(key) > MAX_KEY or _UNSAFE.search(key) or any(part in ("", ".", "..") for part in parts):
-        raise ReferenceRefused(f"{key[:300]!r} is no key of a store; expected a relative path such as 'run/step/manifest.json'")
+        raise ReferenceRefused(
+            f"{key[:300]!r} is no key of a store; expected a relative path such as 'run/step/manifest.json'"
+        )
     return key
 
 
@@ -172,13 +177,19 @@ def _split(url: str) -> tuple[str, str]:
         return "file", _absolute(url, url)
     scheme, separator, rest = url.partition("://")
     if not separator or not _SCHEME.match(scheme):
-        raise StoreFailed(f"the store URL {_shown(url)!r} has no scheme; expected file:///folder, s3://bucket/prefix or another URL that fsspec knows")
+        raise StoreFailed(
+            f"the store URL {_shown(url)!r} has no scheme; expected file:///folder, s3://bucket/prefix or another "
+            "URL that fsspec knows"
+        )
     if scheme == "file":
         # Python's own Path.as_uri() quotes; the folder is called what the quoted name says.
         return scheme, _absolute(unquote(rest), url)
     rest = rest.strip("/")
     if "@" in rest.split("/")[0] and scheme in ("s3", "s3a", "gs", "gcs"):
-        raise StoreFailed(f"the store URL {scheme}://… holds credentials, which would end up in every manifest; give them as storage_options instead")
+        raise StoreFailed(
+            f"the store URL {scheme}://… holds credentials, which would end up in every manifest; give them as "
+            "storage_options instead"
+        )
     if not rest or "?" in rest or "#" in rest or "::" in rest or _UNSAFE.search(rest) or ".." in rest.split("/"):
         raise StoreFailed(f"the store URL {_shown(url)!r} is not of the form {scheme}://bucket/prefix")
     return scheme, rest

@@ -2,8 +2,8 @@
 """
 JSON that means the same to everybody: what Python's parser lets pass is refused, and one value has one spelling.
 
-Documents come out of containers and stores, so size, depth, duplicate keys, NaN, Infinity, endless integers and broken Unicode are all checked here,
-once.
+Documents come out of containers and stores, so size, depth, duplicate keys, NaN, Infinity, endless integers and broken
+Unicode are all checked here, once.
 """
 
 from __future__ import annotations
