@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         TaskResult,
     )
     from airflow_mlops.cli.embedded.runner import run
-    from airflow_mlops.cli.embedded.runs import RunRecord, find_run, list_runs, new_run_directory, remove_run, task_logs
+    from airflow_mlops.cli.embedded.runs import RunRecord, list_runs, new_run_directory, remove_run, task_logs
     from airflow_mlops.cli.embedded.task_log import LogLine, read_log, tail_of_failure
 
 _HOMES = {
@@ -48,7 +48,7 @@ _HOMES = {
         "TaskResult",
     ),
     "runner": ("run",),
-    "runs": ("RunRecord", "find_run", "list_runs", "new_run_directory", "remove_run", "task_logs"),
+    "runs": ("RunRecord", "list_runs", "new_run_directory", "remove_run", "task_logs"),
     "task_log": ("LogLine", "read_log", "tail_of_failure"),
 }
 _LAZY = {name: module for module, names in _HOMES.items() for name in names}
@@ -63,7 +63,6 @@ __all__ = [
     "RunResult",
     "TaskEvent",
     "TaskResult",
-    "find_run",
     "instance",
     "list_runs",
     "new_run_directory",

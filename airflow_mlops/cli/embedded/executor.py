@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 TICK = 0.2
 """Seconds between two looks while nothing happens."""
 
+IDLE = 1.0
+"""Seconds between two loops of the scheduler while nothing can change but tasks that run; a loop costs 30 ms."""
+
+_DISMISSAL = 0.03
 _LINGER = 0.15
 _KILLED = 5.0
+_PATIENCE = 3.0
 _fork = multiprocessing.get_context("fork")
 
 
@@ -58,7 +63,7 @@ class RunExecutor(BaseExecutor):
         """Called by the scheduler before its loop."""
         self._supervised: list[_Supervised] = []
         self._triggerer: Any = None
-        self._quiet = 0
+        self._launched = False
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._woken, False)
         os.set_blocking(self._wake, False)
@@ -71,28 +76,24 @@ class RunExecutor(BaseExecutor):
             self.watch.logs[key.task_id, key.map_index, key.try_number] = workload.log_path
             process = self._fork(children.supervisor, workload, self.api, self._wake)
             self._supervised.append(_Supervised(key, process))
-            self._quiet = 0
+            self._launched = True
 
     def sync(self) -> None:
         """
-        Once in every loop of the scheduler: wait until something happens, reap supervisors, report, and end the loop
-        when the run is over.
+        Once in every loop of the scheduler: report, end the loop when the run is over, and wait until something happens
+        that the scheduler has to act on.
 
         :raises SystemExit: as Airflow's own signal handlers do to end the loop
         """
-        self._wait()
-        self._reap()
-        self.watch.look()
-        if self.watch.changed:
-            self._quiet = 0
-        if self.watch.deferred and self._triggerer is None:
-            self._triggerer = self._fork(children.triggerer, self.api)
-        if self.watch.verdict is not None:
-            self._dismiss()
-            if not self._supervised:
-                raise SystemExit(0)
-        elif self.watch.late or self.watch.problem is not None:
-            raise SystemExit(0)
+        self._settle()
+        if self.watch.stirred and not self._launched:
+            return  # the scheduler may have more to do: a skipped task is seen by the next one in the next loop
+        self._launched = False
+        give_back = time.monotonic() + (TICK if self.watch.restless else IDLE)
+        while (left := give_back - time.monotonic()) > 0:
+            self._wait(min(TICK, left))
+            if self._settle() or self.watch.stirred:
+                return
 
     def end(self) -> None:
         """
@@ -127,29 +128,34 @@ class RunExecutor(BaseExecutor):
         """Airflow's name for an end without patience."""
         self.end()
 
-    def _wait(self) -> None:
-        """
-        Wait for a supervisor to end or to change its task's state: not at all in the loop after something happened,
-        then longer and longer, since the scheduler may need a few loops to act on what it sees.
-        """
+    def _settle(self) -> bool:
+        """Look what has happened since, and end the run when it is over; true if a supervisor has ended."""
+        reaped = self._reap()
+        self.watch.look()
+        if self.watch.deferred and self._triggerer is None:
+            self._triggerer = self._fork(children.triggerer, self.api)
         if self.watch.verdict is not None:
-            patience = 0.03
-        else:
-            patience = min(TICK, 0.02 * self._quiet)
-        self._quiet += 1
-        ready = wait([self._woken, *(item.process.sentinel for item in self._supervised)], patience)
-        if ready:
-            self._quiet = 0
-        if self._woken in ready:
+            self._dismiss()
+            if not self._supervised:
+                raise SystemExit(0)
+        elif self.watch.late or self.watch.problem is not None:
+            raise SystemExit(0)
+        return reaped
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for a supervisor to end, or to change its task's state, which it tells by the pipe."""
+        patience = _DISMISSAL if self.watch.verdict is not None else seconds
+        if self._woken in wait([self._woken, *(item.process.sentinel for item in self._supervised)], patience):
             os.read(self._woken, 65536)
 
-    def _reap(self) -> None:
+    def _reap(self) -> bool:
         over = [item for item in self._supervised if not item.process.is_alive()]
         self._supervised = [item for item in self._supervised if item not in over]
         for item in over:
             # A task that was deferred and has been resumed has a second supervisor: it is not over yet.
             if not any(other.key == item.key for other in self._supervised):
                 (self.success if item.process.exitcode == 0 else self.fail)(item.key)
+        return bool(over)
 
     def _dismiss(self) -> None:
         """
@@ -177,7 +183,9 @@ class RunExecutor(BaseExecutor):
 
     def _end_triggerer(self) -> None:
         if self._triggerer is not None:
-            self._triggerer.join(3)
+            # It has nothing to finish after a run that ended, and takes seconds for it.
+            self._triggerer.join(0 if self.watch.verdict else _PATIENCE)
+            children.signal_tasks(self._triggerer.pid, signal.SIGKILL)
             self._triggerer.kill()
             self._triggerer.join()
             self._triggerer = None

@@ -168,7 +168,7 @@ def _require_fork() -> None:
     others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
     if others:
         raise EmbeddedUnavailable(
-            f"this process has other threads ({', '.join(others)}), and a forked task inherits their locks without them; "
+            f"this process has other threads ({', '.join(others)}), and a fork takes over their locks without them; "
             "start none before or during a run"
         )
 

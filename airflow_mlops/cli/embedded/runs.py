@@ -115,25 +115,6 @@ def list_runs() -> list[RunRecord]:
     return [record(run_dir) for run_dir in folders if (run_dir / _RECORD).is_file()]
 
 
-def find_run(text: str) -> RunRecord:
-    """
-    The run that somebody means: by folder, by the folder's name or the end of it, by run id, or the newest by name.
-
-    :raises EmbeddedError: if there is none, or the end of a folder's name fits several
-    """
-    runs = list_runs()
-    exact = [run for run in runs if text in (str(run.path), run.path.name, run.run_id, run.name)]
-    found = exact[:1] or [run for run in runs if run.path.name.endswith(text)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        known = ", ".join(run.path.name for run in runs[:5]) or "none"
-        raise EmbeddedError(f"no run {text!r} in {home() / 'runs'}; the newest are: {known}")
-    raise EmbeddedError(
-        f"{text!r} fits several runs: {', '.join(run.path.name for run in found[:5])}; name one of them"
-    )
-
-
 def record(run_dir: Path) -> RunRecord:
     """What one run's folder says; a folder with a broken record is one whose state is ``error``."""
     fields = _read(run_dir)

@@ -21,6 +21,8 @@ STALLED = 10.0
 """Seconds without anything queued or running after which a task that could run is called waiting."""
 
 _BUSY = {"queued", "running", "restarting", "deferred", "up_for_retry", "up_for_reschedule"}
+_RESTLESS = {"scheduled", "restarting", "deferred", "awaiting_input", "up_for_retry", "up_for_reschedule"}
+_UNDER_WAY = {"queued", "running"}
 _ENDED = {"success", "failed"}
 
 Key = tuple[str, int]
@@ -52,9 +54,10 @@ class Watch:
         self._seen: dict[Key, _Row] = {}
         self._said: set[tuple[str, int, str]] = set()
         self._moved = time.monotonic()
+        self._changed = False
         self._pools: frozenset[str] = frozenset()
         self.verdict: str | None = None
-        self.changed = False
+        self.stirred = False
         self.problem: Exception | None = None
         self.logs: dict[tuple[str, int, int], str] = {}
 
@@ -64,18 +67,24 @@ class Watch:
         return self._deadline is not None and time.monotonic() > self._deadline
 
     @property
+    def restless(self) -> bool:
+        """Whether something may change that no process of ours tells: a delay runs out, a trigger fires."""
+        states = {row.state for row in self._seen.values()}
+        return bool(states & _RESTLESS) or not states & _UNDER_WAY
+
+    @property
     def deferred(self) -> bool:
         """Whether a task waits for a trigger."""
         return any(row.state == "deferred" for row in self._seen.values())
 
     def look(self) -> None:
         """
-        Tell the caller what is new.
+        Tell the caller what is new, and note in :attr:`stirred` whether the scheduler has to go on from it.
 
         An exception of the caller's is kept in :attr:`problem`, and nothing more is told: the scheduler would take it
         for one of its own.
         """
-        self.changed = False
+        self.stirred = self._changed = False
         state, rows = self._read()
         try:
             self._differences(rows)
@@ -86,7 +95,7 @@ class Watch:
             self.problem = self.problem or error
         self._seen = rows
         if state in _ENDED and self.verdict is None:
-            self.verdict, self.changed = state, True
+            self.verdict, self.stirred = state, True
 
     def results(self, run_dir: Path, order: Sequence[str]) -> tuple[TaskResult, ...]:
         """
@@ -123,12 +132,13 @@ class Watch:
             self._tell(task_id, map_index, EXPANDED, 0)
 
     def _tell(self, task_id: str, map_index: int, state: str, try_number: int) -> None:
-        self.changed = True
+        self._changed = True
+        self.stirred |= state not in _UNDER_WAY
         self._on_event(TaskEvent(task_id, map_index, state, try_number, datetime.now(UTC)))
 
     def _reasons(self, rows: dict[Key, _Row], state: str) -> None:
         now = time.monotonic()
-        if self.changed or any(row.state in _BUSY for row in rows.values()):
+        if self._changed or any(row.state in _BUSY for row in rows.values()):
             self._moved = now
         stalled = now - self._moved > STALLED and state not in _ENDED
         for key, row in rows.items():

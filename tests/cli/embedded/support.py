@@ -23,6 +23,14 @@ ROOT = Path(__file__).parents[3]
 PATIENCE = 90
 """Seconds for one run; a busy machine takes long to import Airflow."""
 
+TRIVIAL = """
+from airflow.sdk import DAG, task
+with DAG("tested", params={"number": 1}):
+    @task
+    def only(): ...
+    only()
+"""
+
 
 @dataclass
 class Driven:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real runs in an embedded Airflow. Each costs seconds, so one DAG shows several things where that does not blur them."""
+"""Real runs in an embedded Airflow. Each costs seconds, so one DAG shows several things where they keep apart."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from airflow_mlops.cli.embedded.runs import is_alive, list_runs, record
 from airflow_mlops.cli.embedded.task_log import read_log, tail_of_failure
-from tests.cli.embedded.support import Driven, Runs, is_running, wait_until
+from tests.cli.embedded.support import TRIVIAL, Driven, Runs, is_running, wait_until
 
 pytest.importorskip("airflow")
 pytestmark = pytest.mark.airflow
@@ -20,13 +21,13 @@ BUSY = """
 import os, time
 from datetime import timedelta
 from pathlib import Path
-from airflow.sdk import DAG, task, get_current_context
+from airflow.sdk import DAG, Variable, task, get_current_context
 
 with DAG("tested", schedule="@weekly", params={"greeting": "hello"}, is_paused_upon_creation=True):
 
     @task
     def first():
-        print(get_current_context()["params"]["greeting"], "from the step")
+        print(get_current_context()["params"]["greeting"], "from the step with", Variable.get("for_steps"))
         return [1, 2, 3]
 
     @task
@@ -83,18 +84,6 @@ class Sleep(BaseOperator):
 with DAG("tested"):
     Sleep(task_id="one"), Sleep(task_id="two")
 """
-TRIVIAL = """
-from airflow.sdk import DAG, task
-with DAG("tested"):
-    @task
-    def only(): ...
-    only()
-"""
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return Runs(home=tmp_path_factory.mktemp("home"), files=tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +97,8 @@ def busy(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Driven:
         "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": "/nonexistent/logs",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://nobody@nowhere/none",
+        "AIRFLOW_VAR_FOR_STEPS": "a variable",
+        "AIRFLOW_MLOPS_TIMINGS": "1",
     }
     return runs.run(BUSY, environment=against, conf={"greeting": "servus"})
 
@@ -145,7 +136,7 @@ def test_a_log_shows_what_the_step_said_and_why_it_failed(busy: Driven) -> None:
     assert [line.event for line in lines] == ["about to fail"]
     assert not [line for line in read_log(log) if line.event.startswith("::")]
     said = [line.event for line in read_log(Path(busy.results("log")["first", -1])) if line.logger == "task.stdout"]
-    assert said == ["servus from the step"]
+    assert said == ["servus from the step with a variable"]
 
 
 def test_a_run_leaves_a_record(busy: Driven) -> None:
@@ -154,6 +145,10 @@ def test_a_run_leaves_a_record(busy: Driven) -> None:
     assert {(task.task_id, task.map_index): task.state for task in run.tasks} == busy.results()
     assert "Traceback" not in "".join(str(line) for line in busy.lines)
     assert (busy.run_dir / "airflow.log").stat().st_size > 0
+
+
+def test_the_fast_way_to_the_execution_api_was_taken(busy: Driven) -> None:
+    assert "api" in json.loads((busy.run_dir / "timings.json").read_text())
 
 
 def test_two_runs_at_once_with_a_cold_home_do_not_disturb_each_other(tmp_path: Path) -> None:
