@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.parts.airflow_home import airflow_home, isolate_airflow, run_dag
 from tests.parts.docker import docker_daemon
 from tests.parts.images import busybox_image, python_image
@@ -12,3 +14,13 @@ __all__ = ["airflow_home", "busybox_image", "docker_daemon", "python_image", "ru
 
 # Before any test module is loaded: Airflow reads its settings when it is imported.
 isolate_airflow()
+
+MARKER_OF = {"docker_daemon": "docker", "s3_server": "s3", "airflow_home": "airflow"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark a test by the parts that it asks for, so that ``-m "not docker"`` needs no mark on each of them."""
+    for item in items:
+        for fixture, marker in MARKER_OF.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)

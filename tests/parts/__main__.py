@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m tests.parts up``: a Docker daemon and the images, for a person; ``images``: the images alone; ``down``: stop that daemon."""
+"""
+``python -m tests.parts up``: a Docker daemon and the images, for a person; ``images``: the images alone; ``down``: stop
+that daemon.
+"""
 
 from __future__ import annotations
 

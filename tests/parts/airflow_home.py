@@ -2,8 +2,9 @@
 """
 An Airflow of the tests' own: a home that no user's Airflow sees, a migrated SQLite database, a folder of DAG files.
 
-Airflow reads its settings when it is imported, so ``tests/conftest.py`` calls ``isolate_airflow`` before any test module is loaded. The
-database is copied from a cached template, one a version of Airflow, since a migration takes 10 to 20 s.
+Airflow reads its settings when it is imported, so ``tests/conftest.py`` calls ``isolate_airflow`` before any test
+module is loaded. The database is copied from a cached template, one a version of Airflow, since a migration takes 10 to
+20 s.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def airflow_settings(home: Path) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-        "AIRFLOW__API_AUTH__JWT_SECRET": "a-secret-of-the-tests-that-opens-nothing-else-0123456789abcdef-0123456789abcdef",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "of-the-tests-opens-nothing-else-" * 2,
         "AIRFLOW__MLOPS__STORE": f"file://{home}/store",
     }
 
@@ -105,14 +106,19 @@ def run_dag(airflow_home: Path, tmp_path: Path) -> RunDag:
     """
     Run DAG files as ``dag.test()`` does, each in a process of its own.
 
-    ``run_dag(text, conf=None, env=None, beside=None) -> DagResult``: ``text`` is a DAG file that defines ``dag``; ``beside`` maps names of
-    further files in its folder to their text; ``env`` adds environment variables. A file that cannot be run raises AssertionError with its log.
+    ``run_dag(text, conf=None, env=None, beside=None) -> DagResult``: ``text`` is a DAG file that defines ``dag``;
+    ``beside`` maps names of further files in its folder to their text; ``env`` adds environment variables. A file that
+    cannot be run raises AssertionError with its log.
     """
 
     def run_file(
-        text: str, conf: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None, beside: Mapping[str, str] | None = None
+        text: str,
+        conf: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+        beside: Mapping[str, str] | None = None,
     ) -> DagResult:
-        # The file must lie in a configured bundle, or Airflow says that the DAG is not serialized; alone there, so that no other is parsed.
+        # The file must lie in a configured bundle, or Airflow says that the DAG is not serialized; alone
+        # there, so that no other is parsed.
         dags = Path(mkdtemp(prefix="dags-", dir=tmp_path))
         for name, content in {"dag_under_test.py": text, **(beside or {})}.items():
             (dags / name).parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +127,14 @@ def run_dag(airflow_home: Path, tmp_path: Path) -> RunDag:
         environment = {**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(dags), "PYTHONPATH": str(ROOT), **(env or {})}
         command = [sys.executable, str(RUNNER), str(dags / "dag_under_test.py"), json.dumps(conf or {}), str(answer)]
         done = subprocess.run(
-            command, env=environment, cwd=dags, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DAG_SECONDS, check=False
+            command,
+            env=environment,
+            cwd=dags,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=DAG_SECONDS,
+            check=False,
         )
         if not answer.exists():
             raise AssertionError(f"the DAG did not run (code {done.returncode}):\n{done.stdout[-8000:]}")

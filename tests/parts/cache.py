@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Things that take long to build are kept outside the checkout, named by what they are made of, so that a second run is quick.
+Things that take long to build are kept outside the checkout, named by what they are made of, so that a second run is
+quick.
 
 The folder is ``$MLOPS_CACHE`` or ``~/.cache/airflow-mlops-tests``. It may be deleted whenever no test runs.
 """

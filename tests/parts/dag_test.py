@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the DAG of one file as ``dag.test()`` does and write what came of it: ``python dag_test.py FILE CONF_JSON ANSWER_FILE``."""
+"""
+Run the DAG of one file as ``dag.test()`` does and write what came of it: ``python dag_test.py FILE CONF_JSON
+ANSWER_FILE``.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,15 @@ def main(file: str, conf: str, answer: str) -> None:
     dag = runpy.run_path(file)["dag"]
     run = dag.test(run_conf=json.loads(conf))
     with create_session() as session:
-        tasks = session.scalars(select(TaskInstance).where(TaskInstance.dag_id == dag.dag_id, TaskInstance.run_id == run.run_id)).all()
+        tasks = session.scalars(
+            select(TaskInstance).where(TaskInstance.dag_id == dag.dag_id, TaskInstance.run_id == run.run_id)
+        ).all()
         of_run = (XComModel.dag_id == dag.dag_id, XComModel.run_id == run.run_id, XComModel.key == "return_value")
         xcoms = session.scalars(select(XComModel).where(*of_run)).all()
         result = {
             "state": str(run.state.value),
             "run_id": run.run_id,
-            "tasks": {name_of(task): str(task.state.value if hasattr(task.state, "value") else task.state) for task in tasks},
+            "tasks": {name_of(task): str(getattr(task.state, "value", task.state)) for task in tasks},
             "xcoms": {name_of(xcom): XComModel.deserialize_value(xcom) for xcom in xcoms},
         }
     Path(answer).write_text(json.dumps(result))

@@ -2,8 +2,9 @@
 """
 A real Docker daemon: the one that answers, or as root one of our own, shared by all test sessions of the machine.
 
-Our own daemon keeps its data in the cache folder, so that images loaded once stay loaded. Sessions that use it hold a shared lock; the last
-one that leaves stops it, by process id, unless ``python -m tests.parts up`` started it for a person.
+Our own daemon keeps its data in the cache folder, so that images loaded once stay loaded. Sessions that use it hold a
+shared lock; the last one that leaves stops it, by process id, unless ``python -m tests.parts up`` started it for a
+person.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.parts.cache import cache_folder, locked
-from tests.parts.processes import is_running, start_server, stop_server
+from tests.parts.processes import start_server, stop_server
 from tests.parts.requirement import Unavailable, unavailable
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
@@ -63,37 +64,38 @@ class OwnDaemon:
         :raises Unavailable: not root, a program is missing, or the daemon does not come up
         """
         if os.geteuid() != 0:
-            raise Unavailable(f"no Docker daemon answers at {docker_url()} and only root can start one; start Docker or set DOCKER_HOST")
+            raise Unavailable(
+                f"no Docker daemon answers at {docker_url()} and only root can start one; "
+                "start Docker or set DOCKER_HOST"
+            )
         if lacking := [name for name in ("dockerd", "iptables") if shutil.which(name) is None]:
             raise Unavailable(f"{' and '.join(lacking)} not found; run: apt-get install -y docker.io iptables")
         self._drop_stale_pid()
         self.ours.unlink(missing_ok=True)
         command = ["dockerd", "--host", DEFAULT_SOCKET, "--pidfile", str(self.pidfile)]
         command += ["--data-root", str(self.folder / "data"), "--exec-root", "/var/run/airflow-mlops-tests-docker"]
-        pid = start_server(command, self.folder / "dockerd.log", lambda: answers(DEFAULT_SOCKET), seconds=60)
+        start_server(command, self.folder / "dockerd.log", lambda: answers(DEFAULT_SOCKET), seconds=60)
         if not keep:
-            self.ours.write_text(str(pid))
+            self.ours.touch()
         return DEFAULT_SOCKET
 
     def stop(self) -> None:
         """Stop the daemon if a test session started it; one that somebody else started is left alone."""
         if self.ours.exists():
-            stop_server(int(self.ours.read_text()))
-            self.ours.unlink()
+            self.stop_any()
 
     def stop_any(self) -> None:
-        """Stop the daemon whoever started it, if it is the one with its data in the cache folder."""
+        """Stop the daemon whose data is in the cache folder, whoever started it."""
         self._drop_stale_pid()
         if self.pidfile.exists():
             stop_server(int(self.pidfile.read_text()))
         self.ours.unlink(missing_ok=True)
 
     def _drop_stale_pid(self) -> None:
-        # After a crash dockerd refuses to start if any process has got the old id.
+        # After a crash the id may be another process's: it must not be stopped, and dockerd would refuse to start.
         if self.pidfile.exists():
-            pid = int(self.pidfile.read_text())
-            name = Path(f"/proc/{pid}/comm")
-            if not is_running(pid) or (name.exists() and name.read_text().strip() != "dockerd"):
+            name = Path(f"/proc/{int(self.pidfile.read_text())}/comm")
+            if not name.exists() or name.read_text().strip() != "dockerd":
                 self.pidfile.unlink()
 
 

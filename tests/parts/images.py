@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The images of the tests and examples, made without a registry of images: Debian's packages and wheels, imported as one layer.
+The images of the tests and examples, made without a registry of images: Debian's packages and wheels, imported as one
+layer.
 
-``mlops-busybox:1`` is a few megabytes with a shell and awk. ``python-sklearn:1`` holds what ``dags/breast-cancer/Dockerfile`` holds; the
-versions are read from there. Their archives are cached by recipe, so that only the first run builds. Where debootstrap cannot run (no
-root, no Debian), the Dockerfile is built instead, which needs a registry.
+``mlops-busybox:1`` is a few megabytes with a shell and awk. ``python-sklearn:1`` holds what
+``dags/breast-cancer/Dockerfile`` holds; the versions are read from there. Their archives are cached by recipe, so that
+only the first run builds. Where debootstrap cannot run (no root, no Debian), the Dockerfile is built instead, which
+needs a registry.
 """
 
 from __future__ import annotations
@@ -34,14 +36,24 @@ SUITE, PYTHON = "bookworm", "3.11"
 FORMAT = 1
 """Counted up when the way an image is made changes."""
 PACKAGES = "usr/local/lib/python3.11/dist-packages"
-LEFT_OUT = ("var/cache", "var/lib/apt/lists", "var/log", "usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale")
+LEFT_OUT = (
+    "var/cache",
+    "var/lib/apt/lists",
+    "var/log",
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/info",
+    "usr/share/locale",
+)
 DEBIAN_PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def run(command: Sequence[str | Path], **options: Any) -> str:
     """Run a program to its end and return what it printed; Unavailable shows the end of its output if it fails."""
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
+        )
     except FileNotFoundError:
         raise Unavailable(f"{command[0]} not found") from None
     if done.returncode:
@@ -70,7 +82,8 @@ def packed(tree: Path, archive: Path) -> Path:
     """Pack a file tree as ``docker import`` wants it, without the parts that no step reads."""
 
     def keep(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        return None if any(f"{member.name}/".startswith(f"./{folder}/") and member.name != f"./{folder}" for folder in LEFT_OUT) else member
+        inside_left_out = any(member.name.startswith(f"./{folder}/") for folder in LEFT_OUT)
+        return None if inside_left_out else member
 
     with tarfile.open(archive, "w") as tar:
         tar.add(tree, arcname=".", filter=keep)
@@ -84,8 +97,9 @@ def build_sklearn(scratch: Path) -> Path:
     tree = scratch / "tree"
     run(["debootstrap", "--variant=minbase", "--include=python3", SUITE, tree])
     (tree / "usr/bin/python").symlink_to("python3")
-    target = ["--target", tree / PACKAGES, "--python-version", PYTHON, "--python-platform", "x86_64-manylinux_2_28"]
-    run([uv_command(), "pip", "install", "--quiet", "--link-mode", "copy", "--only-binary", ":all:", *target, *wheels_of_dockerfile()])
+    options = ["--quiet", "--link-mode=copy", "--only-binary=:all:", f"--target={tree / PACKAGES}"]
+    platform = [f"--python-version={PYTHON}", "--python-platform=x86_64-manylinux_2_28"]
+    run([uv_command(), "pip", "install", *options, *platform, *wheels_of_dockerfile()])
     run(["chroot", tree, "python3", "-m", "compileall", "-q", f"/{PACKAGES}"])
     return packed(tree, scratch / "image.tar")
 
@@ -136,9 +150,8 @@ def loaded(client: docker.DockerClient, name: str, alias: str, build: Callable[[
 
 def busybox(url: str) -> str:
     """Load ``mlops-busybox:1`` into the daemon at ``url`` and return its name."""
-    return _with_client(url, lambda client: loaded(
-        client, f"mlops-busybox:{recipe_hash([FORMAT, SUITE])}", "mlops-busybox:1", build_busybox, "ENV PATH=/bin"
-    ))
+    name = f"mlops-busybox:{recipe_hash([FORMAT, SUITE])}"
+    return _with_client(url, lambda client: loaded(client, name, "mlops-busybox:1", build_busybox, "ENV PATH=/bin"))
 
 
 def python_sklearn(url: str) -> str:
@@ -154,7 +167,9 @@ def python_sklearn(url: str) -> str:
             try:
                 client.images.build(path=str(DOCKERFILE.parent), tag="python-sklearn:1")[0].tag(*name.split(":"))
             except DockerException as no_build:
-                raise Unavailable(f"python-sklearn:1 can be made neither from Debian ({no_tree}) nor from {DOCKERFILE} ({no_build})") from None
+                raise Unavailable(
+                    f"python-sklearn:1 can be made neither from Debian ({no_tree}) nor from {DOCKERFILE} ({no_build})"
+                ) from None
             return "python-sklearn:1"
 
     return _with_client(url, load)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers that tests start: awaited by asking them, ended by process id, with the end of their log in the error if they die early."""
+"""
+Servers that tests start: awaited by asking them, ended by process id, with the end of their log in the error if they
+die early.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,14 @@ LOG_TAIL = 2000
 """Characters of a server's log that an error shows."""
 
 
-def start_server(command: Sequence[str], log: Path, answers: Callable[[], bool], *, seconds: float, env: Mapping[str, str] | None = None) -> int:
+def start_server(
+    command: Sequence[str],
+    log: Path,
+    answers: Callable[[], bool],
+    *,
+    seconds: float,
+    env: Mapping[str, str] | None = None,
+) -> int:
     """
     Start a server in a session of its own and wait until it answers; it outlives this process unless it is stopped.
 
@@ -26,11 +36,17 @@ def start_server(command: Sequence[str], log: Path, answers: Callable[[], bool],
     :raises Unavailable: it ended or did not answer in time; it does not run any more
     """
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True
+        )
     deadline = time.monotonic() + seconds
     while not answers():
         if process.poll() is not None or time.monotonic() > deadline:
-            state = f"did not answer within {seconds:g} s" if process.poll() is None else f"ended with code {process.returncode}"
+            state = (
+                f"did not answer within {seconds:g} s"
+                if process.poll() is None
+                else f"ended with code {process.returncode}"
+            )
             stop_server(process.pid)
             raise Unavailable(f"{command[0]} {state}; the end of {log}:\n{log.read_text(errors='replace')[-LOG_TAIL:]}")
         time.sleep(0.05)

