@@ -236,11 +236,10 @@ class Manifest(Document):
                 step=place.step,
                 iteration=place.iteration,
                 generation=place.generation,
-                try_=try_number,
                 attempt=attempt,
                 seal=seal.sha256,
                 artifacts={name: ManifestArtifact(**artifact.to_json()) for name, artifact in artifacts.items()},
-                **values,
+                **{**values, "try": try_number},
             )
         except ValidationError as error:
             raise DocumentInvalid(f"{cls.title} of '{place.step}' cannot be made: {_first(error)}") from None

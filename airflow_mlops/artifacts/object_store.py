@@ -166,9 +166,12 @@ class ObjectStore(Store):
     def delete_tree(self, key: str) -> None:
         path = self._path(key)
         with self._failing("delete", key):
-            names = [*self._fs.find(path)]
-            if names:
-                self._fs.rm(names)
+            names = [str(name) for name in self._fs.find(path)]
+            # Many at once are deleted by patterns, in which these characters have a meaning.
+            patterns = [name for name in names if set("*?[") & set(name)]
+            _all(partial(self._fs.rm_file, name) for name in patterns)
+            if plain := sorted(set(names) - set(patterns)):
+                self._fs.rm(plain)
 
     def upload(self, local: Path, key: str) -> None:
         files = scan(local)

@@ -123,7 +123,7 @@ def source_for(store: Store, place: Place, folder: Path, *, fresh: bool) -> RunS
         number = current.number + 1 if current else 1
         if store.put_if_absent(f"{place.source_key}/current-{number}.json", document):
             return RunSource(packed.digest, packed.data, changed)
-        # Another step was quicker. Its code counts, unless this one was cleared: it must not run older code than it sees.
+        # Another step was quicker. Its code counts, unless this one was cleared: that must not run older code.
         current = _current(store, place)
         if current is not None and not fresh:
             return RunSource(current.digest, _read_archive(store, place, current.digest))

@@ -97,8 +97,8 @@ def _finite(text: str) -> float:
 
 def _bounded(text: str) -> int:
     # The length first: turning a million digits into an integer takes quadratic time.
-    if len(text) > len(str(MAX_INTEGER)) + 1 or abs(int(text)) > MAX_INTEGER:
-        raise ValueError(f"holds the integer {text[:40]}…, which does not fit into 64 bits")
+    if len(text) > len(str(MAX_INTEGER)) + 1 or not -MAX_INTEGER - 1 <= int(text) <= MAX_INTEGER:
+        raise ValueError(f"holds the integer {text[:20]}{'…' if text[20:] else ''}, which does not fit into 64 bits")
     return int(text)
 
 
