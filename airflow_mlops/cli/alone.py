@@ -13,6 +13,7 @@ from airflow_mlops.cli.errors import CommandError
 from airflow_mlops.spec.models import API_VERSION, PARAMETER_TYPES
 
 if TYPE_CHECKING:
+    from airflow_mlops.cli.records import Order
     from airflow_mlops.spec import Pipeline, Step
 
 SPEC_FILE = "step.yaml"
@@ -60,7 +61,7 @@ def from_manifests(pipeline: Pipeline, step: Step, run: str) -> tuple[dict[str, 
     from airflow_mlops.cli.results import place_of, read_manifest
     from airflow_mlops.cli.session import open_store
 
-    order = read_order(find_run(run).path)
+    order = _last_whole(pipeline) if run == "last" else read_order(find_run(run).path)
     if order.pipeline != pipeline.spec.name:
         raise CommandError(
             f"run {order.run_id} was of pipeline '{order.pipeline}'; expected one of '{pipeline.spec.name}'"
@@ -75,6 +76,23 @@ def from_manifests(pipeline: Pipeline, step: Step, run: str) -> tuple[dict[str, 
         elif manifest is not None and item.output in manifest.parameters:
             sources[name] = Source(item.type, value=manifest.parameters[item.output])
     return sources, {name: value for name, value in order.params.items() if name in pipeline.params}
+
+
+def _last_whole(pipeline: Pipeline) -> Order:
+    """
+    The newest run of all of a pipeline: a run of one step is no source of what other steps make.
+
+    :raises CommandError: if there is none
+    """
+    from airflow_mlops.cli.embedded import list_runs
+    from airflow_mlops.cli.records import FILE, read_order
+
+    for run in list_runs():
+        if run.name == pipeline.spec.name and (run.path / FILE).exists():
+            order = read_order(run.path)
+            if order.step is None:
+                return order
+    raise CommandError(f"no run of pipeline '{pipeline.spec.name}'; start one with airflow-mlops run {pipeline.file}")
 
 
 def write_spec(

@@ -47,8 +47,8 @@ def list_(run: str, what: str | None, as_json: bool) -> None:
     if not wide:
         table.columns.pop()
     for name, item in chosen.items():
-        cells = [name, item.type, looks.size(item.size), Text(_short_digest(item.digest), style="dim")]
-        table.add_row(*cells, *([Text(item.uri)] if wide else []))
+        digest = Text(_short_digest(item.digest), style="dim")
+        table.add_row(name, item.type, looks.size(item.size), digest, *([Text(item.uri)] if wide else []))
     console.print(table)
     if not wide:
         console.print(
@@ -69,7 +69,7 @@ def show(run: str, what: str | None) -> None:
         document[name] = {
             **_described(item),
             "metadata": dict(item.metadata),
-            "made_by": {"kind": manifest.kind, "attempt": manifest.attempt, "try": manifest.try_number},
+            "made_by": {"kind": manifest.kind, "attempt": manifest.attempt, "try": manifest.try_},
         }
     steps = [name for name in manifests if what is None or name == _step_of(what, manifests)]
     if what is None or "." not in what.rpartition("/")[2]:
@@ -89,7 +89,7 @@ def get(run: str, words: tuple[str, ...], force: bool) -> None:
     """
     Copy artifacts into a folder, by default the current one.
 
-    One artifact goes to DEST itself, unless DEST is a folder; several go to DEST/<step>/<file>. Each is checked
+    One artifact goes to DEST itself, unless DEST is a folder; several go to DEST/<step>/<output>. Each is checked
     against its digest.
     """
     if len(words) > 2:  # noqa: PLR2004 - the command line says so
@@ -132,8 +132,11 @@ def _chosen(manifests: dict[str, Manifest], what: str | None, run: str) -> dict[
     """
     from airflow_mlops.spec.problems import did_you_mean, one_of
 
+    # By the names that the artifacts bear, which were checked: they become names of files.
     everything = {
-        f"{step}.{name}": item for step, manifest in manifests.items() for name, item in manifest.artifacts.items()
+        f"{step}.{item.name}": item
+        for step, manifest in manifests.items()
+        for item in map(manifest.artifact, manifest.artifacts)
     }
     if what is None:
         return everything
@@ -168,10 +171,10 @@ def _what_and_where(words: tuple[str, ...], manifests: dict[str, Manifest]) -> t
 
 def _target(name: str, item: Artifact, destination: Path, single: bool) -> Path:
     step, _, output = name.rpartition(".")
-    file = item.file or output
     if not single:
-        return destination / step / file
-    return destination / file if destination.is_dir() else destination
+        # Below the output's own name: two outputs of a step may name their files alike.
+        return destination / step / output / item.file if item.file else destination / step / output
+    return destination / (item.file or output) if destination.is_dir() else destination
 
 
 def _refuse_present(targets: dict[str, Path], force: bool) -> None:

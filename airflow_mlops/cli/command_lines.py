@@ -9,10 +9,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.operators.contract import Layout
-from airflow_mlops.spec import Resources, Secret, Step
+if TYPE_CHECKING:
+    from airflow_mlops.operators.contract import Layout
+    from airflow_mlops.spec import Resources, Secret, Step
 
 STORE = "<store>/<run>"
 """Stands for the folder of the run in the store."""

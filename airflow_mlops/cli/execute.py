@@ -18,7 +18,7 @@ from airflow_mlops.cli.records import Order, write_order
 from airflow_mlops.cli.session import INSTANCE, STORE, open_store, run_settings
 
 if TYPE_CHECKING:
-    from airflow_mlops.cli.embedded import RunRequest, RunResult
+    from airflow_mlops.cli.embedded import RunRequest, RunResult, TaskEvent
     from airflow_mlops.cli.progress import Progress
     from airflow_mlops.spec import Pipeline
 
@@ -83,7 +83,7 @@ def execute(job: Job, manner: Manner) -> int:
     except Exception:
         _forget(folder)
         raise
-    progress = _progress(job, manner)
+    progress = _progress(job, manner, folder)
     try:
         result = _run(request, folder, progress)
     except embedded.EmbeddedError as error:
@@ -158,7 +158,7 @@ def _request(job: Job, order: Order, folder: Path, manner: Manner, settings: Map
     else:
         arguments = [repr(order.spec), f"environment={job.environment!r}", f"runtime={job.runtime!r}"]
     return RunRequest(
-        dag_source=f"from airflow_mlops import pipeline_dag\n\ndag = pipeline_dag({', '.join(arguments)})\n",
+        dag_source=f"from airflow_mlops.factory import pipeline_dag\n\ndag = pipeline_dag({', '.join(arguments)})\n",
         dag_id=order.pipeline,
         run_id=order.run_id,
         conf=dict(job.params),
@@ -168,18 +168,22 @@ def _request(job: Job, order: Order, folder: Path, manner: Manner, settings: Map
     )
 
 
-def _progress(job: Job, manner: Manner) -> Progress:
+def _progress(job: Job, manner: Manner, folder: Path) -> Progress:
     from airflow_mlops.cli import progress
     from airflow_mlops.cli.embedded.terminal import terminal
 
+    def explain(event: TaskEvent) -> str:
+        from airflow_mlops.cli.results import why_again
+
+        return why_again(folder, event.task_id, event.map_index)
+
     if manner.as_json:
-        return progress.Lines(_saved_stderr())
+        return progress.Lines(_saved_stderr(), explain)
     file = terminal()
     if not looks.is_live(file):
-        return progress.Lines(file)
-    return progress.Live(
-        looks.make_console(file), [step.task_id for step in job.pipeline.steps()] if job.step is None else []
-    )
+        return progress.Lines(file, explain)
+    steps = [step.task_id for step in job.pipeline.steps()] if job.step is None else []
+    return progress.Live(looks.make_console(file), steps, explain)
 
 
 def _saved_stderr() -> TextIO:

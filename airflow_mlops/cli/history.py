@@ -57,8 +57,9 @@ def runs(limit: int, as_json: bool) -> None:
 @click.argument("run")
 @click.argument("step", required=False)
 @click.option("--try", "try_number", type=click.IntRange(1), metavar="N", help="Which try.  [default: the last]")
+@click.option("--all", "everything", is_flag=True, help="What Airflow says as well.")
 @click.option("--path", "only_path", is_flag=True, help="Print the path of the log file.")
-def logs(run: str, step: str | None, try_number: int | None, only_path: bool) -> None:
+def logs(run: str, step: str | None, try_number: int | None, everything: bool, only_path: bool) -> None:
     """
     Print what a step of a run logged.
 
@@ -66,6 +67,7 @@ def logs(run: str, step: str | None, try_number: int | None, only_path: bool) ->
     """
     from airflow_mlops.cli.embedded import read_log, task_logs
     from airflow_mlops.cli.records import find_run
+    from airflow_mlops.cli.results import is_own
 
     record = find_run(run)
     found = task_logs(record.path)
@@ -82,9 +84,9 @@ def logs(run: str, step: str | None, try_number: int | None, only_path: bool) ->
         click.echo(path)
         return
     for line in read_log(path):
-        for text in (line.event, line.error):
-            for part in text.splitlines():
-                click.echo(looks.printable(part))
+        shown = (line.event, line.error) if everything or is_own(line) else (line.error,)
+        for part in "\n".join(filter(None, shown)).splitlines():
+            click.echo(looks.printable(part))
 
 
 def _chosen(found: list[tuple[str, int, int, Path]], step: str, try_number: int | None, run: str) -> Path:

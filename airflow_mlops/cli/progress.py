@@ -8,7 +8,7 @@ No display starts a thread: tasks are forked off this process meanwhile. It is r
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from airflow_mlops.cli import console as looks
@@ -40,11 +40,20 @@ class Progress(Protocol):
         """The run is over."""
 
 
-class Lines:
-    """A line for each event, for logs and pipes."""
+Explain = Callable[["TaskEvent"], str]
+"""Says why a try failed that is followed by another one."""
 
-    def __init__(self, file: TextIO) -> None:
+
+class Lines:
+    """
+    A line for each event, for logs and pipes.
+
+    :param explain: says why a step is tried again
+    """
+
+    def __init__(self, file: TextIO, explain: Explain) -> None:
         self._file = file
+        self._explain = explain
         self._began = time.monotonic()
         self._seen: dict[tuple[str, int], str] = {}
 
@@ -58,7 +67,8 @@ class Lines:
         if not event.task_id or word in ("waiting", "starting", "expanded") or self._seen.get(key) == word:
             return
         self._seen[key] = word
-        self._print(f"{step_name(*key)}: {word}")
+        why = f": {self._explain(event)}" if word == "retrying" else ""
+        self._print(f"{step_name(*key)}: {word}{why}")
 
     def _print(self, text: str) -> None:
         self._file.write(f"{time.monotonic() - self._began:6.1f} s  {text}\n")
@@ -81,12 +91,15 @@ class Live:
     comes first; the rest is counted.
 
     :param steps: task ids in the order of the spec
+    :param explain: says why a step is tried again
     """
 
-    def __init__(self, console: Console, steps: Sequence[str]) -> None:
+    def __init__(self, console: Console, steps: Sequence[str], explain: Explain) -> None:
         from rich.live import Live as RichLive
 
         self._console = console
+        self._explain = explain
+        self._why: dict[tuple[str, int], str] = {}
         self._began = time.monotonic()
         self._states: dict[tuple[str, int], str] = {(step, -1): "waiting" for step in steps}
         self._since: dict[tuple[str, int], float] = {}
@@ -112,6 +125,7 @@ class Live:
             self._states.pop(key, None)
         if event.task_id and not event.reason and event.state != "expanded":
             self._note(key, event.state)
+            self._why[key] = self._explain(event) if event.state == "up_for_retry" else ""
         self._draw()
 
     def _note(self, key: tuple[str, int], state: str) -> None:
@@ -120,7 +134,9 @@ class Live:
         if word in ("starting", "running") and key not in self._since:
             self._since[key] = now
         if word in looks.ENDED or word == "retrying":
-            self._took[key] = now - self._since.pop(key, now)
+            began = self._since.pop(key, None)
+            if began is not None or word == "success":
+                self._took[key] = now - (began or now)
         self._states[key] = word
 
     def on_tick(self) -> None:
@@ -172,12 +188,10 @@ class Live:
             took = time.monotonic() - self._since[key]
         name = looks.shortened(step_name(*key), 50).ljust(width)
         clock = looks.seconds(took) if took is not None else ""
-        return Text.assemble(
-            (f"{mark} {name}  ", looks.style(word)),
-            (word.ljust(8), looks.style(word)),
-            (f"  {clock}", "dim"),
-            no_wrap=True,
-        )
+        why = f"  {self._why[key]}" if self._why.get(key) else ""
+        text = Text.assemble((f"{mark} {name}  {word.ljust(8)}", looks.style(word)), (f"  {clock}{why}", "dim"))
+        text.truncate(self._console.width, overflow="ellipsis")
+        return text
 
 
 def step_name(task_id: str, map_index: int = -1) -> str:

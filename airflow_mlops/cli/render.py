@@ -157,8 +157,6 @@ def _input_file(pipeline: Pipeline, step: Step, name: str) -> str | None:
     """The file name that the producer gives an input, if it gives one."""
     item = step.inputs[name]
     producer = pipeline.step(item.step).spec
-    if producer.kind == "import":
-        return (producer.uri or "").rstrip("/").rpartition("/")[2] or None
     output = producer.outputs.get(item.output)
     return output.file if output else None
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _MAX_METRICS = 8
 _MAX_FAILED = 5
+_ENDS = {"success": "succeeded", "timeout": "ran out of time and was stopped", "interrupted": "was stopped"}
 _WIDE = 100
 """Columns of a terminal from which on a table has room for more in one line."""
 
@@ -35,7 +36,7 @@ def print_report(console: Console, outcome: Outcome) -> None:
     console.print()
     word = looks.word(outcome.state)
     took = f" after {looks.seconds(outcome.seconds)}" if outcome.seconds is not None else ""
-    how = {"timeout": "ran out of time and was stopped", "interrupted": "was stopped"}.get(outcome.state, word)
+    how = _ENDS.get(outcome.state, word)
     console.print(
         Text.assemble(
             (outcome.pipeline, "bold"), " ", (f"{how}{took}", looks.style(word)), (f"   run {outcome.run}", "dim")

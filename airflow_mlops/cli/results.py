@@ -4,21 +4,25 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.cli.console import word
+from airflow_mlops.cli.console import ENDED, shortened, word
 from airflow_mlops.cli.progress import step_name
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Artifact, Manifest, Place, Store
-    from airflow_mlops.cli.embedded import RunRecord, TaskResult
+    from airflow_mlops.cli.embedded import LogLine, RunRecord, TaskResult
     from airflow_mlops.cli.records import Order
 
 _FAILURE_LIMIT = 64 * 1024
-_CUT_SHORT = ("interrupted", "timeout", "killed")
+_CLASSES = re.compile(r"^\w+: (?:[a-z-]+: (?=step '))?")
+_OWN_LOGGERS = ("airflow.task.", "task.stdout", "task.stderr")
+_REASON = 200
 _TAIL = 20
 """Lines of its own log that a failed step is shown with."""
 
@@ -89,8 +93,8 @@ def read_outcome(record: RunRecord, order: Order, store: Store) -> Outcome:
         step = _outcome(task, place, store)
         if step.state == "failed":
             _explain(step, task, place, store)
-        if record.state in _CUT_SHORT and step.state in ("running", "retrying", "starting"):
-            step.state = "stopped"
+        if not record.alive and step.state not in ENDED:
+            step.state = "not run" if step.state == "waiting" else "stopped"
         steps.append(step)
     seconds = (record.ended - record.started).total_seconds() if record.ended and record.started else None
     folder = store.uri(place_of(order, "-").run_key)
@@ -111,12 +115,12 @@ def read_manifest(store: Store, place: Place) -> Manifest | None:
 
     :raises ArtifactError: if the store cannot be read, or the manifest is not one
     """
-    from airflow_mlops.artifacts import Manifest
+    from airflow_mlops.artifacts import find_committed
 
     for generation in reversed(_generations(store, place)):
-        key = f"{generation}/manifest.json"
-        if store.exists(key):
-            return Manifest.from_bytes(store.read(key, Manifest.LIMIT))
+        found = find_committed(store, replace(place, generation=generation))
+        if found is not None:
+            return found[0]
     return None
 
 
@@ -136,24 +140,21 @@ def _outcome(task: TaskResult, place: Place, store: Store) -> StepOutcome:
         task_id=task.task_id,
         map_index=task.map_index,
         state=word(task.state),
-        seconds=(task.end - task.start).total_seconds() if task.start and task.end else None,
+        seconds=(task.end - task.start).total_seconds() if task.start and task.end and task.log_path else None,
         tries=task.try_number,
         log=task.log_path,
     )
     manifest = read_manifest(store, place) if step.state == "success" else None
     if manifest is not None:
-        step.artifacts, step.parameters, step.metrics = (
-            dict(manifest.artifacts),
-            dict(manifest.parameters),
-            dict(manifest.metrics),
-        )
+        step.artifacts = {name: manifest.artifact(name) for name in manifest.artifacts}
+        step.parameters, step.metrics = dict(manifest.parameters), dict(manifest.metrics)
     return step
 
 
-def _generations(store: Store, place: Place) -> list[str]:
-    """Keys of the generations of a step, the oldest first."""
-    keys = {key: key.rpartition("/")[2] for key in store.list(place.step_key)}
-    return sorted((key for key, name in keys.items() if name.isdigit()), key=lambda key: int(keys[key]))
+def _generations(store: Store, place: Place) -> list[int]:
+    """The generations of a step, the oldest first."""
+    names = (key.rpartition("/")[2] for key in store.list(place.step_key))
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def _explain(step: StepOutcome, task: TaskResult, place: Place, store: Store) -> None:
@@ -164,16 +165,47 @@ def _explain(step: StepOutcome, task: TaskResult, place: Place, store: Store) ->
     if failure_class == "stopped":
         step.state, step.error = "stopped", message
         return
-    lines, reason = tail_of_failure(task.log_path, _TAIL) if task.log_path is not None else ([], "")
-    step.tail = [line.event for line in lines]
-    step.error = message or without_step(reason.partition(": ")[2], task.task_id) or reason or "it left no log"
+    reason = ""
+    if task.log_path is not None:
+        step.tail = _own_lines(task.log_path)
+        _, reason = tail_of_failure(task.log_path, 0)
+    step.error = message or plain_reason(reason, task.task_id) or "it left no log"
+
+
+def why_again(folder: Path, task_id: str, map_index: int) -> str:
+    """Why the last try of a step failed, by its log, in one line; empty if the log does not say."""
+    from airflow_mlops.cli.embedded import tail_of_failure, task_logs
+
+    logs = [path for task, index, _, path in task_logs(folder) if (task, index) == (task_id, map_index)]
+    return shortened(plain_reason(tail_of_failure(logs[-1], 1)[1], task_id), _REASON) if logs else ""
+
+
+def plain_reason(text: str, step: str) -> str:
+    """The reason that a log ends with, without the names of exception and failure class, which stand in front."""
+    return without_step(_CLASSES.sub("", text), step)
+
+
+def _own_lines(log: Path) -> list[str]:
+    """The last lines of a log that are the step's own: what its program printed, which its operator logs."""
+    from airflow_mlops.cli.embedded import read_log
+
+    own: deque[str] = deque(maxlen=_TAIL)
+    for line in read_log(log):
+        if is_own(line):
+            own.extend(line.event.splitlines())
+    return list(own)
+
+
+def is_own(line: LogLine) -> bool:
+    """Whether a line of a step's log is the step's own, and not what Airflow says about itself."""
+    return line.logger.startswith(_OWN_LOGGERS) and not line.error
 
 
 def _last_failure(place: Place, store: Store) -> tuple[str, str | None]:
     """Class and message of the last failure that a step recorded."""
     for generation in reversed(_generations(store, place)):
         records = {}
-        for key in store.list(generation):
+        for key in store.list(replace(place, generation=generation).generation_key):
             number = key.rpartition("/")[2].removeprefix("failure-").removesuffix(".json")
             if number.isdigit():
                 records[int(number)] = key

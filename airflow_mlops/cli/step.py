@@ -70,7 +70,7 @@ def step(
         sources, values = from_manifests(pipeline, chosen, from_run)
     sources.update(_given(chosen, inputs))
     values.update(read_params(pipeline, params, need_all=False))
-    _require_all(chosen, sources)
+    _require_all(chosen, sources, from_run)
     missing = [param for param in chosen.spec.params if param not in values and not pipeline.params[param].has_default]
     if missing:
         raise CommandError(f"parameter '{missing[0]}' has no default; give it with -p {missing[0]}=VALUE")
@@ -112,10 +112,13 @@ def _given(chosen: Step, words: Sequence[str]) -> dict[str, Source]:
     return found
 
 
-def _require_all(chosen: Step, sources: dict[str, Source]) -> None:
+def _require_all(chosen: Step, sources: dict[str, Source], from_run: str | None) -> None:
     missing = [name for name, item in chosen.inputs.items() if name not in sources and not item.optional]
     if missing:
         options = " ".join(f"--input {name}=PATH" for name in missing)
-        raise CommandError(
-            f"step '{chosen.task_id}' reads {', '.join(missing)}; give --from-run RUN (such as last), or {options}"
-        )
+        wanted = ", ".join(f"{'/'.join(chosen.inputs[name].step)}.{chosen.inputs[name].output}" for name in missing)
+        if from_run is not None:
+            raise CommandError(
+                f"step '{chosen.task_id}' reads {wanted}, which run {from_run} did not make; give {options}"
+            )
+        raise CommandError(f"step '{chosen.task_id}' reads {wanted}; give --from-run RUN (such as last), or {options}")

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import json
-import time
+import resource
 from pathlib import Path
 
 import pytest
@@ -113,16 +113,17 @@ def test_schema_is_json_that_knows_the_kinds(capsys: pytest.CaptureFixture[str])
 
 def test_twenty_steps_are_validated_in_a_third_of_a_second(tmp_path: Path) -> None:
     steps = "\n".join(
-        f"  - {{name: s{number}, kind: train, inputs: {{train: split.train}}, command: [sh], outputs: {{model: model}}}}"
+        f"  - {{name: s{number}, kind: train, inputs: {{train: split.train}}, command: [sh], outputs: {{m: model}}}}"
         for number in range(19)
     )
     (tmp_path / "big.yaml").write_text("\n".join(GOOD.splitlines()[:-1]) + "\n" + steps + "\n")
     user = Terminal(tmp_path)
     took = []
-    # The first one compiles; of the others the best is what the machine can do when it is not busy with something else.
+    # Seconds of CPU, so that other work on the machine counts less. The first run compiles; the best is what it costs.
     for _ in range(6):
-        began = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         said = user.run("validate", "big.yaml")
-        took.append(time.monotonic() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert said.out == "PASS big.yaml (churn, 20 steps)\n", said.err
     assert min(took) < 0.3

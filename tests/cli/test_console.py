@@ -39,7 +39,7 @@ def test_what_a_program_printed_cannot_command_the_terminal() -> None:
 
 def test_lines_tell_each_change_once_and_why_a_step_waits() -> None:
     file = io.StringIO()
-    lines = progress.Lines(file)
+    lines = progress.Lines(file, lambda event: event.task_id)
     for state, reason in (
         ("scheduled", ""),
         ("queued", ""),
@@ -65,17 +65,30 @@ def test_a_live_display_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setenv("TERM", "xterm")
     before = threading.active_count()
-    live = progress.Live(console.make_console(FakeTerminal()), ["split", "fit"])
+    live = progress.Live(console.make_console(FakeTerminal()), ["split", "fit"], lambda event: "no space")
     live.on_event(TaskEvent("split", -1, "running", 1, datetime.now(UTC)))
     live.on_tick()
     assert threading.active_count() == before
     live.close()
 
 
+def test_a_step_that_is_tried_again_is_shown_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    event = TaskEvent("fit", -1, "up_for_retry", 1, datetime.now(UTC))
+    file = io.StringIO()
+    progress.Lines(file, lambda event: "no space").on_event(event)
+    assert file.getvalue().endswith("fit: retrying: no space\n")
+    terminal = FakeTerminal()
+    live = progress.Live(console.make_console(terminal), ["split", "fit"], lambda event: "no space")
+    live.on_event(event)
+    live.close()
+    assert "no space" in terminal.getvalue()
+
+
 def test_a_live_display_counts_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     file = FakeTerminal()
-    live = progress.Live(console.make_console(file), ["split", "fit"])
+    live = progress.Live(console.make_console(file), ["split", "fit"], lambda event: "no space")
     live.on_event(TaskEvent("split", -1, "success", 1, datetime.now(UTC)))
     live.on_stop()
     live.close()

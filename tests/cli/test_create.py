@@ -4,11 +4,13 @@ from __future__ import annotations
 import ast
 import json
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from airflow_mlops.spec import load_pipeline, spec_schema
 from tests.cli.support import call
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_init_writes_a_pipeline_that_validates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

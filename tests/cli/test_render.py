@@ -108,7 +108,7 @@ def test_what_has_no_place_on_a_command_line_is_said_beside_it(spec: Path, capsy
 
 def test_an_imported_file_is_mounted_from_where_it_lies(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mounts = pairs(words(call(capsys, "render", spec, "split").out), "--mount")
-    assert "type=bind,source=/data/raw.csv,target=/mlops/inputs/raw/raw.csv,readonly" in mounts
+    assert "type=bind,source=/data/raw.csv,target=/mlops/inputs/raw,readonly" in mounts
 
 
 def test_a_process_step_is_its_program_with_its_environment(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,6 +127,8 @@ def test_logs_print_what_a_step_printed(user: Terminal, good: dict[str, Any]) ->
     said = user.run("logs", good["run"], "make")
     assert said.code == 0
     assert "making servus\n" in said.out
+    assert "DAG bundles loaded" not in said.out
+    assert "DAG bundles loaded" in user.run("logs", good["run"], "make", "--all").out
     assert user.run("logs", good["run"]).out == "make\nmeasure\n"
 
 
@@ -157,7 +159,7 @@ def test_all_artifacts_are_copied_by_step(user: Terminal, good: dict[str, Any]) 
     assert sorted(
         str(path.relative_to(user.home / "out")) for path in (user.home / "out").rglob("*") if path.is_file()
     ) == [
-        "make/text.txt",
+        "make/text/text.txt",
         "measure/metrics",
     ]
 
@@ -168,6 +170,9 @@ def test_a_step_runs_alone_on_what_a_run_made(user: Terminal, good: dict[str, An
     document = json.loads(said.out)
     assert document["steps"]["measure"]["metrics"] == {"metrics": {"score": 0.5, "rows": 7}}
     assert "servus" in user.run("logs", document["run"], "measure").out
+    # The run of one step is the newest, but not what "last" means where the others' artifacts are wanted.
+    again = user.run("step", "tiny.yaml", "measure", "--from-run", "last", "-p", "fail=true")
+    assert again.code == 1 and "broken on purpose" in again.out
 
 
 def test_a_step_runs_alone_on_given_files(user: Terminal) -> None:
@@ -180,7 +185,7 @@ def test_a_step_runs_alone_on_given_files(user: Terminal) -> None:
 def test_a_step_without_its_inputs_says_how_to_give_them(user: Terminal) -> None:
     said = user.run("step", "tiny.yaml", "measure", "--input", "rows=9")
     assert said.code == 2
-    assert "step 'measure' reads text; give --from-run RUN (such as last), or --input text=PATH" in said.err
+    assert "step 'measure' reads make.text; give --from-run RUN (such as last), or --input text=PATH" in said.err
 
 
 def test_ctrl_c_stops_the_run_and_leaves_no_process(user: Terminal) -> None:
