@@ -40,7 +40,8 @@ def print_report(console: Console, outcome: Outcome) -> None:
     console.print(
         Text.assemble(
             (outcome.pipeline, "bold"), " ", (f"{how}{took}", looks.style(word)), (f"   run {outcome.run}", "dim")
-        )
+        ),
+        soft_wrap=True,
     )
     if any(step.artifacts for step in outcome.steps):
         # Printed as it is: a line that rich breaks can be clicked on no more.
