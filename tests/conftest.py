@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
 from tests.parts.airflow_home import airflow_home, isolate_airflow, run_dag
 from tests.parts.docker import docker_daemon
 from tests.parts.images import busybox_image, python_image
 from tests.parts.s3 import s3_server, s3_store_url
+
+if TYPE_CHECKING:
+    import pytest
 
 __all__ = ["airflow_home", "busybox_image", "docker_daemon", "python_image", "run_dag", "s3_server", "s3_store_url"]
 

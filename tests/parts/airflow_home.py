@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -120,11 +121,16 @@ def run_dag(airflow_home: Path, tmp_path: Path) -> RunDag:
         # The file must lie in a configured bundle, or Airflow says that the DAG is not serialized; alone
         # there, so that no other is parsed.
         dags = Path(mkdtemp(prefix="dags-", dir=tmp_path))
-        for name, content in {"dag_under_test.py": text, **(beside or {})}.items():
+        for name, content in {"dag_under_test.py": dedent(text), **(beside or {})}.items():
             (dags / name).parent.mkdir(parents=True, exist_ok=True)
             (dags / name).write_text(content)
         answer = tmp_path / f"{dags.name}.json"
-        environment = {**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(dags), "PYTHONPATH": str(ROOT), **(env or {})}
+        environment = {
+            **os.environ,
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{dags}",
+            **(env or {}),
+        }
         command = [sys.executable, str(RUNNER), str(dags / "dag_under_test.py"), json.dumps(conf or {}), str(answer)]
         done = subprocess.run(
             command,

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything runs in .venv, which is made from a lock file, so that results repeat. Needs Python 3.11 to 3.13 with venv, and nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+LOCK ?= tests/locks/af33.txt
+DEMO ?= run dags/breast-cancer/pipeline.yaml -e dev
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV := $(shell command -v uv 2>/dev/null)
+PYTHON_DIRS := airflow_mlops tests benchmarks dags
+
+.PHONY: help demo test test-fast lint format bench parts locks clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(READY)  ## run the example to its table of results
+	$(BIN)/airflow-mlops $(DEMO)
+
+test: $(READY)  ## all tests; parts that are not on this machine skip, MLOPS_REQUIRE=docker,s3,airflow makes them fail
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: $(READY)  ## under a minute: no containers, no servers, no running Airflow
+	$(BIN)/python -m pytest -m "not docker and not s3 and not airflow and not slow" $(PYTEST_ARGS)
+
+lint: $(READY)  ## ruff, mypy --strict, the layers
+	$(BIN)/ruff check $(PYTHON_DIRS)
+	$(BIN)/ruff format --check $(PYTHON_DIRS)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(READY)  ## put imports and lines in order
+	$(BIN)/ruff check --fix $(PYTHON_DIRS)
+	$(BIN)/ruff format $(PYTHON_DIRS)
+
+bench: $(READY)  ## the measurements of benchmarks/, side by side
+	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit 1; done
+
+parts: $(READY)  ## a Docker daemon (as root, if none runs) and the images of the examples
+	$(BIN)/python -m tests.parts up
+
+locks: $(READY)  ## resolve again what each environment of tox.ini installs
+	$(BIN)/python tests/locks/resolve.py
+
+clean:  ## remove what the other targets made in this folder
+	rm -rf $(VENV) .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find $(PYTHON_DIRS) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# uv is only quicker; pip does the same.
+$(READY): $(LOCK) setup.cfg pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV) || { echo "no venv: apt-get install -y python3-venv, or PYTHON=… make …" >&2; exit 1; }
+ifneq ($(UV),)
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -r $(LOCK)
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+else
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+endif
+	touch $@

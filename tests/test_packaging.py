@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is installed: Airflow takes it for a provider, it costs nothing until used, and no file is missing from it."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib.metadata
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import airflow_mlops
+from airflow_mlops.provider import get_provider_info
+from tests.parts.airflow_home import airflow_settings
+from tests.parts.images import wheels_of_dockerfile
+
+ROOT = Path(__file__).resolve().parents[1]
+DISTRIBUTION = "airflow-provider-mlops"
+
+MODULE_OF = {"pyyaml": "yaml"}
+"""Distributions whose module has another name."""
+AIRFLOWS_OWN = {"airflow", "attrs", "cadwyn", "sqlalchemy"}
+"""Modules that are part of Airflow's programming interface: whatever version it brings is the right one."""
+
+
+@pytest.fixture(scope="module")
+def setup_cfg() -> configparser.ConfigParser:
+    """Our packaging, as written."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def canonical(requirement: str) -> str:
+    """Return the distribution's name of a requirement, as registries compare names."""
+    name = re.match(r"[\w.-]+", requirement)
+    assert name, requirement
+    return re.sub(r"[-_.]+", "-", name.group()).lower()
+
+
+class TestProviderInfo:
+    def test_it_is_what_the_entry_point_of_the_installed_package_gives(self) -> None:
+        points = importlib.metadata.distribution(DISTRIBUTION).entry_points
+        assert [point.load() for point in points if point.group == "apache_airflow_provider"] == [get_provider_info]
+
+    def test_its_package_name_is_the_name_of_the_distribution(self, setup_cfg: configparser.ConfigParser) -> None:
+        assert get_provider_info()["package-name"] == setup_cfg["metadata"]["name"] == DISTRIBUTION
+
+    def test_it_is_valid_by_the_schema_of_the_installed_airflow(self) -> None:
+        jsonschema = pytest.importorskip("jsonschema")
+        core = importlib.metadata.distribution("apache-airflow-core")
+        schema = json.loads(Path(str(core.locate_file("airflow/provider_info.schema.json"))).read_text())
+        jsonschema.validate(get_provider_info(), schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**get_provider_info(), "config": {"mlops": {"options": {}}}}, schema)
+
+    def test_every_option_is_described_with_an_example_and_the_version_that_added_it(self) -> None:
+        options = get_provider_info()["config"]["mlops"]["options"]
+        for name, option in options.items():
+            assert option["description"].endswith("."), name
+            assert option["example"], name
+            assert re.fullmatch(r"\d+\.\d+\.\d+", option["version_added"]), name
+            assert option["default"] is None or isinstance(option["default"], str), name
+
+    def test_the_options_are_those_that_the_code_reads(self) -> None:
+        read = {
+            name
+            for file in (ROOT / "airflow_mlops").rglob("*.py")
+            for name in re.findall(
+                r"""(?:_text|_words|_json_object|conf\.get\w*)\((?:SECTION, ?)?"(\w+)\"""", file.read_text()
+            )
+        }
+        assert read == set(get_provider_info()["config"]["mlops"]["options"])
+
+
+@pytest.mark.airflow
+class TestAirflow:
+    def airflow(self, home: Path, *command: str) -> str:
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), **airflow_settings(home)}
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *command],
+            env=environment,
+            cwd=home,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    def test_providers_list_has_us(self, tmp_path: Path) -> None:
+        providers = json.loads(self.airflow(tmp_path, "providers", "list", "--output", "json"))
+        ours = [provider for provider in providers if provider["package_name"] == DISTRIBUTION]
+        assert [provider["version"] for provider in ours] == [airflow_mlops.__version__]
+
+    def test_our_defaults_are_in_its_configuration(self, tmp_path: Path) -> None:
+        assert self.airflow(tmp_path, "config", "get-value", "mlops", "docker_transfer").strip() == "auto"
+
+
+def loaded_after(statement: str) -> set[str]:
+    """Return the top-level modules in a new interpreter after a statement."""
+    program = f"import sys; {statement}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    return set(subprocess.check_output([sys.executable, "-c", program], text=True, cwd=ROOT).split())
+
+
+class TestImports:
+    @pytest.mark.parametrize("module", ["airflow_mlops", "airflow_mlops.provider", "airflow_mlops.spec"])
+    def test_importing_it_loads_no_airflow(self, module: str) -> None:
+        heavy = {"airflow", "docker", "kubernetes", "pydantic", "s3fs", "sqlalchemy"}
+        assert loaded_after(f"import {module}") & heavy <= ({"pydantic"} if module.endswith("spec") else set())
+
+    def test_a_process_operator_loads_no_docker_client(self) -> None:
+        loaded = loaded_after("from airflow_mlops import ProcessTrainOperator")
+        assert "airflow" in loaded
+        assert "docker" not in loaded
+
+    @pytest.mark.parametrize("name", airflow_mlops.__all__)
+    def test_every_public_name_is_there(self, name: str) -> None:
+        assert getattr(airflow_mlops, name)
+        assert name in dir(airflow_mlops)
+
+    def test_an_unknown_name_is_an_attribute_error(self) -> None:
+        with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+            _ = airflow_mlops.Nothing
+
+    def test_what_the_code_imports_is_what_the_package_requires(self, setup_cfg: configparser.ConfigParser) -> None:
+        imported = set()
+        for file in (ROOT / "airflow_mlops").rglob("*.py"):
+            if "templates" not in file.parts:
+                imported |= top_level_imports(ast.parse(file.read_text()))
+        lines = setup_cfg["options"]["install_requires"].split("\n")
+        names = [canonical(line) for line in lines if line and not line.startswith("#")]
+        required = {MODULE_OF.get(name, name) for name in names if not name.startswith("apache-airflow")}
+        third_party = imported - set(sys.stdlib_module_names) - {"airflow_mlops"} - AIRFLOWS_OWN
+        assert third_party - {"pydantic_core"} == required
+
+
+def top_level_imports(tree: ast.AST) -> set[str]:
+    """Return the first parts of all names of modules that a program imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Names of the files in the wheel and in the source distribution, built from the files that git would have."""
+    pytest.importorskip("build")
+    tree = tmp_path_factory.mktemp("tree")
+    ignored = shutil.ignore_patterns("__pycache__", ".*")
+    shutil.copytree(ROOT / "airflow_mlops", tree / "airflow_mlops", ignore=ignored)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree / name)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tree / "dist"), str(tree)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    wheel, source = next(tree.glob("dist/*.whl")), next(tree.glob("dist/*.tar.gz"))
+    with tarfile.open(source) as tar:
+        in_source = {name.partition("/")[2] for name in tar.getnames()}
+    return {"wheel": set(zipfile.ZipFile(wheel).namelist()), "sdist": in_source}
+
+
+class TestFiles:
+    @pytest.mark.parametrize("kind", ["wheel", "sdist"])
+    def test_every_file_of_the_package_is_in_it(self, built: dict[str, set[str]], kind: str) -> None:
+        ours = {
+            str(file.relative_to(ROOT))
+            for file in (ROOT / "airflow_mlops").rglob("*")
+            if file.is_file() and not any(part.startswith((".", "__pycache__")) for part in file.parts)
+        }
+        assert any(name.endswith(".schema.json") for name in ours)
+        assert any("cli/templates/" in name for name in ours)
+        assert "airflow_mlops/py.typed" in ours
+        assert ours - built[kind] == set()
+
+    def test_the_wheel_holds_our_package_and_the_licence_alone(self, built: dict[str, set[str]]) -> None:
+        assert {name.partition("/")[0].partition("-")[0] for name in built["wheel"]} == {
+            "airflow_mlops",
+            "airflow_provider_mlops",
+        }
+        assert any(name.endswith("licenses/LICENSE") for name in built["wheel"])
+
+
+def test_the_examples_have_the_same_packages_with_and_without_containers(setup_cfg: configparser.ConfigParser) -> None:
+    lines = setup_cfg["options.extras_require"]["examples"].split()
+    assert sorted(lines) == sorted(wheels_of_dockerfile())
+
+
+def test_every_environment_of_tox_has_a_lock_of_its_own() -> None:
+    names = re.findall(r"^ +(af\w+): -r tests/locks/\1\.txt$", (ROOT / "tox.ini").read_text(), re.MULTILINE)
+    locks = {file.stem for file in (ROOT / "tests/locks").glob("*.txt")}
+    assert set(names) == locks
+    assert len(names) >= 6
