@@ -112,7 +112,7 @@ def _step(task: str, index: int) -> str:
 
 
 def _moment(moment: datetime | None) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else "?"
+    return moment.astimezone().strftime("%m-%d %H:%M") if moment else "?"
 
 
 def _took(run: RunRecord) -> float | None:
