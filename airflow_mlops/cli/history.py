@@ -37,7 +37,7 @@ def runs(limit: int, as_json: bool) -> None:
 
     console = looks.make_console()
     table = looks.make_table(
-        "started", "pipeline", "state", "time", "run", right=("time",), whole=("started", "state", "time", "run")
+        "started", "pipeline", "state", "time", "run", right=("time",), whole=("started", "state", "time")
     )
     for run in found[:limit]:
         state = "running" if run.alive else looks.word(run.state)
