@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_mlops.artifacts.artifact import Artifact
     from airflow_mlops.artifacts.claims import claim, owner
-    from airflow_mlops.artifacts.commit import StepReference, commit, find_committed, read_committed, seal_outputs
+    from airflow_mlops.artifacts.commits import StepReference, commit, find_committed, read_committed, seal_outputs
     from airflow_mlops.artifacts.digests import Digested, digest_file, digest_path
     from airflow_mlops.artifacts.errors import (
         AlreadyCommitted,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "artifact": ("Artifact",),
     "claims": ("claim", "owner"),
-    "commit": ("StepReference", "commit", "find_committed", "read_committed", "seal_outputs"),
+    "commits": ("StepReference", "commit", "find_committed", "read_committed", "seal_outputs"),
     "digests": ("Digested", "digest_file", "digest_path"),
     "errors": (
         "AlreadyCommitted",

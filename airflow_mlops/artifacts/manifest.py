@@ -43,7 +43,7 @@ class Document(BaseModel):
         :raises DocumentInvalid: if it holds what JSON cannot, or is too large
         """
         try:
-            data = canonical(self.model_dump(mode="json", by_alias=True))
+            data = canonical(self.model_dump(by_alias=True))
         except (TypeError, ValueError) as error:
             raise DocumentInvalid(f"cannot write {self.title}: {error}") from error
         if len(data) > self.limit:
@@ -254,7 +254,7 @@ class Manifest(Document):
 
         :raises KeyError: if there is none of that name
         """
-        return Artifact.from_json(self.artifacts[name].model_dump(mode="json"))
+        return Artifact.from_json(self.artifacts[name].model_dump())
 
 
 DOCUMENTS: dict[str, type[Document]] = {"step": Seal, "outputs": OutputsSeal, "manifest": Manifest}

@@ -126,7 +126,9 @@ def test_a_step_called_like_our_own_folder_does_not_meet_it() -> None:
 
 
 def test_iterations_have_folders_of_their_own() -> None:
-    keys = {Place("i", "p", "r", "s", iteration, 1).generation_key for iteration in ("-", "0", "0/1", "0/2", "a/", "+2d")}
+    keys = {
+        Place("i", "p", "r", "s", iteration, 1).generation_key for iteration in ("-", "0", "0/1", "0/2", "a/", "+2d")
+    }
     assert len(keys) == 6
 
 

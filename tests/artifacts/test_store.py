@@ -12,7 +12,16 @@ import pytest
 from airflow_mlops.artifacts import DocumentInvalid, NotFound, ReferenceRefused, Store, StoreFailed, digest_path
 
 LEADING_OUT = ["", "/", "/etc/passwd", "..", "../x", "a/../../x", "a/./b", "a//b", "a/", "a\0b", "a\nb", "x" * 5000]
-STRANGE_NAMES = ["plain.csv", "with space.csv", "ünïcode-日本.csv", "a+b=c&d#e%20?f.csv", "[x]*.csv", "deep/er/file", "-dash", ".hidden"]
+STRANGE_NAMES = [
+    "plain.csv",
+    "with space.csv",
+    "ünïcode-日本.csv",
+    "a+b=c&d#e%20?f.csv",
+    "[x]*.csv",
+    "deep/er/file",
+    "-dash",
+    ".hidden",
+]
 
 
 def write_tree(folder: Path, names: list[str]) -> Path:
