@@ -114,7 +114,7 @@ class Example:
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(form, dict) and "file" in form:
             (folder / name).mkdir(exist_ok=True)
-            return folder / name / form["file"]
+            return folder / name / str(form["file"])
         return folder / name
 
     def _taken(self, form: Any, path: Path) -> Any:

@@ -76,7 +76,8 @@ def value_of(form: dict[str, Any]) -> str:
     inner = next(iter(form.get("patternProperties", {}).values()), form.get("additionalProperties"))
     if isinstance(inner, dict):
         return f"mapping to {value_of(inner)}"
-    return {"object": "mapping"}.get(form.get("type", ""), form.get("type", "any value"))
+    kind = str(form.get("type", "any value"))
+    return "mapping" if kind == "object" else kind
 
 
 def _default(form: dict[str, Any]) -> str:

@@ -138,8 +138,9 @@ def test_word_count_runs_by_airflow_dags_test_on_its_dag_file(airflow_home: Path
         "AIRFLOW__MLOPS__ENVIRONMENT": "dev",
         "AIRFLOW__MLOPS__STORE": (tmp_path / "store").as_uri(),
     }
+    file = str(dags / "word-count" / "pipeline_dag.py")
     done = subprocess.run(  # noqa: S603 - Airflow's own command
-        [sys.executable, "-m", "airflow", "dags", "test", "word-count", "--dagfile-path", "word-count/pipeline_dag.py"],
+        [sys.executable, "-m", "airflow", "dags", "test", "word-count", "--dagfile-path", file],
         env={**os.environ, **settings},
         cwd=tmp_path,
         stdout=subprocess.PIPE,

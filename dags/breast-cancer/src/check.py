@@ -14,26 +14,26 @@ model = skops.io.load(os.environ["MLOPS_INPUT_MODEL"], trusted=["sklearn.tree._t
 test = pandas.read_csv(os.environ["MLOPS_INPUT_TEST"])
 truth = test.pop("malignant")
 chance = model.predict_proba(test)[:, 1]
-verdict = chance >= 0.5
+verdict = model.predict(test)
 
-# The first threshold that scikit-learn gives is infinite, which JSON cannot say; every chance is below 1.
-false_positives, true_positives, thresholds = roc_curve(truth, chance)
+false_positives, true_positives, _ = roc_curve(truth, chance)
+confusion = confusion_matrix(truth, verdict).tolist()
 metrics = {
     "accuracy": accuracy_score(truth, verdict),
     "auc": roc_auc_score(truth, chance),
     "log_loss": log_loss(truth, chance),
     "roc": {
-        "kind": "curve",
+        "type": "curve",
         "x": false_positives.tolist(),
         "y": true_positives.tolist(),
         "x_label": "false positive rate",
         "y_label": "true positive rate",
-        "thresholds": thresholds.clip(max=1.0).tolist(),
     },
+    "confusion": {"type": "matrix", "labels": ["benign", "malignant"], "values": confusion},
 }
 Path(os.environ["MLOPS_OUTPUT_METRICS"]).write_text(json.dumps(metrics))
 
-(right_benign, false_alarms), (missed, found) = confusion_matrix(truth, verdict)
+(right_benign, false_alarms), (missed, found) = confusion
 report = f"""\
 # {type(model).__name__} on {len(test)} held-out tumours
 

@@ -20,6 +20,7 @@ if len(data) != arguments.expect_rows:
 # skops loads what it knows to be harmless. Trees it wants named; the model comes from our own fit.py.
 model = skops.io.load(arguments.model, trusted=["sklearn.tree._tree.Tree"])
 chance = model.predict_proba(data)[:, 1]
-predictions = pandas.DataFrame({"chance": chance.round(4), "malignant": chance >= 0.5, "model": arguments.made_by})
+verdict = model.predict(data) == 1
+predictions = pandas.DataFrame({"chance": chance.round(4), "malignant": verdict, "model": arguments.made_by})
 predictions.to_csv(arguments.predictions, index_label="row")
-print(f"{predictions['malignant'].sum()} of {len(predictions)} tumours look malignant to {arguments.made_by}")
+print(f"{verdict.sum()} of {len(verdict)} tumours look malignant to {arguments.made_by}")
