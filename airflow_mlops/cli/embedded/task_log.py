@@ -68,12 +68,13 @@ def tail_of_failure(path: Path, n: int = 20) -> tuple[list[LogLine], str]:
 
 
 def _is_own(line: LogLine) -> bool:
-    """What Airflow says about itself is left out, be it the task runner or the supervisor."""
-    return (
-        not line.error
-        and not line.logger.startswith(("airflow.", "task_runner", "supervisor"))
-        and line.logger != "task"
-    )
+    """
+    What Airflow says about itself is left out, be it the task runner or the supervisor; ``airflow.task`` is where an
+    operator logs, and with it the program that it runs.
+    """
+    if line.error or line.logger in ("task", "supervisor", "task_runner"):
+        return False
+    return not line.logger.startswith("airflow.") or line.logger.startswith("airflow.task.")
 
 
 def _parse(raw: bytes) -> LogLine | None:

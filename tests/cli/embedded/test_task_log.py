@@ -46,9 +46,10 @@ def test_what_is_no_json_object_is_shown_as_it_stands(tmp_path: Path) -> None:
 
 
 def test_the_end_of_a_failure_is_the_steps_own_words_and_one_reason(tmp_path: Path) -> None:
-    path = _log(tmp_path, PARSED, GROUP, *(_said(f"line {number}") for number in range(9)), FAILED, GROUP)
+    program = _said("from a program") | {"logger": "airflow.task.operators.some.ProcessOperator"}
+    path = _log(tmp_path, *(_said(f"line {number}") for number in range(9)), program, PARSED, GROUP, FAILED, GROUP)
     lines, reason = tail_of_failure(path, 2)
-    assert [line.event for line in lines] == ["line 7", "line 8"]
+    assert [line.event for line in lines] == ["line 8", "from a program"]
     assert reason == "AirflowException: step failed"
 
 
