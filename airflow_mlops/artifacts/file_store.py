@@ -48,13 +48,13 @@ class FileStore(Store):
             raise ReferenceRefused(f"{self.uri(key)} is a link that leads out of the store, to {real}; remove it")
         return path
 
-    def put_if_absent(self, key: str, data: bytes) -> bool:
+    def put_if_absent(self, key: str, data: bytes, *, durable: bool = True) -> bool:
         path = self.local_path(key)
         with self._failing("write", key):
-            _make_folders(path.parent)
+            path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
             try:
-                _write_durably(temporary, data)
+                _write(temporary, data, durable)
                 os.link(temporary, path, follow_symlinks=False)
             except FileExistsError:
                 return False
@@ -68,7 +68,12 @@ class FileStore(Store):
                 raise
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_folder(path.parent)
+            if durable:
+                # The folders, too: they may be new, or made by a writer that did not wait for the disk.
+                for folder in (path.parent, *path.parent.parents):
+                    _sync_folder(folder)
+                    if folder == self.root:
+                        break
         return True
 
     def read(self, key: str, limit: int) -> bytes:
@@ -172,23 +177,12 @@ def _set_mode(path: str, mode: int) -> None:
         return
 
 
-def _make_folders(folder: Path) -> None:
-    """Make folders that are still there after a power failure."""
-    if folder.is_dir():
-        return
-    _make_folders(folder.parent)
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        return
-    _sync_folder(folder.parent)
-
-
-def _write_durably(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, durable: bool) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -80,7 +80,7 @@ class ObjectStore(Store):
             )
         return path
 
-    def put_if_absent(self, key: str, data: bytes) -> bool:
+    def put_if_absent(self, key: str, data: bytes, *, durable: bool = True) -> bool:
         path = self._path(key)
         self._check_exclusive()
         with self._failing("write", key):

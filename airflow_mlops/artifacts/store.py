@@ -91,10 +91,11 @@ class Store(ABC):
         return None
 
     @abstractmethod
-    def put_if_absent(self, key: str, data: bytes) -> bool:
+    def put_if_absent(self, key: str, data: bytes, *, durable: bool = True) -> bool:
         """
         Write a document, whole or not at all, unless there is one.
 
+        :param durable: wait until it would outlive a power failure; what means nothing after one need not, and is quicker
         :return: whether it was written; ``False`` if the key was taken
         :raises StoreFailed: if the store cannot do that
         """

@@ -89,7 +89,7 @@ def test_a_pipe_where_a_document_should_be_does_not_block(file_store: Store, roo
 
 
 def test_a_writer_that_dies_leaves_nothing_that_is_seen(file_store: Store, root: Path) -> None:
-    """Killed between writing and linking: the document is absent, its remains are not listed, and the next writer wins."""
+    """Killed between writing and linking: nothing is there, the remains are not listed, and the next writer wins."""
     script = (
         "import os, sys; from airflow_mlops.artifacts import Store\n"
         "os.link = lambda *a, **k: os._exit(9)\n"

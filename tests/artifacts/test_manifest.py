@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -149,9 +150,8 @@ def test_a_manifest_keeps_the_original_ids(place: Place) -> None:
 
 @pytest.mark.parametrize("field", ["instance", "pipeline", "run", "step", "iteration"])
 def test_a_manifest_is_of_one_place(place: Place, field: str) -> None:
-    import dataclasses
-
-    assert not manifest(place).is_of(dataclasses.replace(place, **{field: "another"}))
+    changed: dict[str, Any] = {field: "another"}
+    assert not manifest(place).is_of(dataclasses.replace(place, **changed))
     assert not manifest(place).is_of(dataclasses.replace(place, generation=2))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real S3 server as a store: nothing is cached, credentials stay secret, and servers that cannot commit are refused."""
+"""A real S3 server as a store: nothing is cached, credentials stay secret, a server that cannot commit is refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ StoreUrl = tuple[str, dict[str, Any]]
 
 @pytest.fixture
 def client(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The class of the client, to be tampered with. Its instances are shared by all stores and bind their methods when they are made."""
+    """The client's class, to be tampered with. Its instances are shared, and bind their methods when they are made."""
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
