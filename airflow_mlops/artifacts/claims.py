@@ -9,11 +9,14 @@ replaced, and touches nothing any more.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from airflow_mlops.artifacts.errors import DocumentInvalid
-from airflow_mlops.artifacts.layout import Place
-from airflow_mlops.artifacts.store import Store
 from airflow_mlops.artifacts.strict_json import canonical, parse
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts.layout import Place
+    from airflow_mlops.artifacts.store import Store
 
 _CLAIM = re.compile(r"claim-([0-9]{1,9})\.json\Z")
 _LIMIT = 4096

@@ -12,15 +12,17 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts.artifact import Artifact
 from airflow_mlops.artifacts.errors import AlreadyCommitted, ContentRefused, NotFound, OutputInvalid, ReferenceRefused
 from airflow_mlops.artifacts.layout import OUTPUTS_SEAL, Place
 from airflow_mlops.artifacts.manifest import Manifest, OutputFile, OutputsSeal
-from airflow_mlops.artifacts.outputs import Collected
-from airflow_mlops.artifacts.store import Store
 from airflow_mlops.artifacts.strict_json import canonical
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts.outputs import Collected
+    from airflow_mlops.artifacts.store import Store
 
 MAX_REFERENCE = 512 * 1024
 """Bytes of a reference as JSON: it is a row of Airflow's database, and read by every step that follows."""

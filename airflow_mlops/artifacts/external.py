@@ -57,7 +57,8 @@ def _local(name: str, type_name: str, uri: str, path: Path, digest: str) -> Arti
         raise StoreFailed(
             f"{uri} cannot be read: {error.strerror}; let the worker read it, or use digest: none"
         ) from error
-    return Artifact(name, type_name, uri, found.digest, found.size, found.is_tree)
+    # The program sees a file under its own name: many tools go by the suffix.
+    return Artifact(name, type_name, uri, found.digest, found.size, found.is_tree, None if found.is_tree else path.name)
 
 
 def _remote(name: str, type_name: str, uri: str, digest: str, options: dict[str, Any]) -> Artifact:
@@ -72,7 +73,7 @@ def _remote(name: str, type_name: str, uri: str, digest: str, options: dict[str,
             return Artifact(name, type_name, uri, f"etag:{_etag(uri, info)}", info.get("size"))
         if info["type"] == "file":
             sha256, size = _read(file_system, path)
-            return Artifact(name, type_name, uri, f"sha256:{sha256}", size)
+            return Artifact(name, type_name, uri, f"sha256:{sha256}", size, file=str(path).rsplit("/", 1)[-1])
         files = _digests(file_system, str(path).rstrip("/"), uri)
         return Artifact(name, type_name, uri, tree_digest(files), sum(file.size for file in files), True)
 

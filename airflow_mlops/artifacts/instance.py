@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import re
 import secrets
+from typing import TYPE_CHECKING
 
 from airflow_mlops.artifacts.errors import InstanceUnknown, NotFound
-from airflow_mlops.artifacts.store import Store
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts.store import Store
 
 KEY = "_instances/default"
 _ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")

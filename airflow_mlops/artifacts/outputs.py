@@ -11,13 +11,15 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts.digests import Digested, digest_path
 from airflow_mlops.artifacts.errors import ArtifactError, ContentRefused, OutputInvalid, OutputMissing, listed
 from airflow_mlops.artifacts.metrics import MAX_METRICS, parse_metrics
 from airflow_mlops.artifacts.parameters import MAX_PARAMETER, parse_parameter
-from airflow_mlops.spec.models import Output
+
+if TYPE_CHECKING:
+    from airflow_mlops.spec.models import Output
 
 
 @dataclass(slots=True)

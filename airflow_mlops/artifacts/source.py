@@ -16,13 +16,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mlops.artifacts.errors import ArtifactError, SourceRefused
-from airflow_mlops.artifacts.layout import Place
 from airflow_mlops.artifacts.source_files import MAX_FILES, MAX_SIZE, source_files, too_large
-from airflow_mlops.artifacts.store import Store
 from airflow_mlops.artifacts.strict_json import canonical, parse
 from airflow_mlops.artifacts.transfer import ArchiveItem, Caps, archive, extract
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts.layout import Place
+    from airflow_mlops.artifacts.store import Store
 
 MAX_ARCHIVE = MAX_SIZE + MAX_FILES * 4096
 """Bytes of a packed folder: headers and padding come to its files."""

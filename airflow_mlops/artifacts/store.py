@@ -95,7 +95,7 @@ class Store(ABC):
         """
         Write a document, whole or not at all, unless there is one.
 
-        :param durable: wait until it would outlive a power failure; what means nothing after one need not, and is quicker
+        :param durable: wait until it would outlive a power failure; what means nothing after one need not wait
         :return: whether it was written; ``False`` if the key was taken
         :raises StoreFailed: if the store cannot do that
         """
