@@ -18,7 +18,9 @@ import tempfile
 from pathlib import Path
 
 HAND_IMPORTS = "from airflow.sdk import DAG\nfrom airflow.providers.docker.operators.docker import DockerOperator\n"
-OURS_IMPORTS = "import airflow_mlops.factory.pipelines, airflow_mlops.operators.docker\nimport airflow_mlops.spec.loading\n"
+OURS_IMPORTS = (
+    "import airflow_mlops.factory.pipelines, airflow_mlops.operators.docker\nimport airflow_mlops.spec.loading\n"
+)
 FACTORY_IMPORTS = HAND_IMPORTS + "import dagfactory\n"
 
 MEASURE = """

@@ -29,7 +29,7 @@ def pipeline_dag(path: str | Path, *, environment: str | None = None, runtime: s
 
     :param path: the spec; relative to the file that calls this
     :param environment: overlay to apply; default ``[mlops] environment``, where the spec has such an overlay
-    :param runtime: runtime of every step that does not set one itself, in place of the spec's default
+    :param runtime: runtime of all steps that run a program, whatever the spec says
     :raises SpecError: with every problem of the spec, each with file, line and column
     """
     file = Path(path)
@@ -61,6 +61,7 @@ def _garbage_collection_paused() -> Iterator[None]:
 def build_dag(pipeline: Pipeline) -> DAG:
     """The DAG of a pipeline that was read and checked."""
     spec = pipeline.spec
+    limits: dict[str, Any] = {} if spec.max_active_runs is None else {"max_active_runs": spec.max_active_runs}
     dag = DAG(
         dag_id=spec.name,
         description=spec.description or None,
@@ -73,7 +74,7 @@ def build_dag(pipeline: Pipeline) -> DAG:
         },
         tags=list(spec.tags or ()),
         doc_md=spec.description or None,
-        **({"max_active_runs": spec.max_active_runs} if spec.max_active_runs is not None else {}),
+        **limits,
     )
     nodes = _build_group(pipeline.root, dag, None, TaskFactory(pipeline, dag))
     _connect(pipeline.root, nodes)
@@ -91,7 +92,11 @@ def _build_group(group: Group, dag: DAG, task_group: TaskGroup | None, tasks: Ta
             nodes[child.path] = tasks.make(child, task_group)
         else:
             box = TaskGroup(
-                group_id=child.path[-1], dag=dag, parent_group=task_group, tooltip=child.description, prefix_group_id=True
+                group_id=child.path[-1],
+                dag=dag,
+                parent_group=task_group,
+                tooltip=child.description,
+                prefix_group_id=True,
             )
             nodes[child.path] = box
             nodes.update(_build_group(child, dag, box, tasks))
@@ -121,4 +126,3 @@ def _schedule(pipeline: Pipeline) -> Any:
     if hasattr(assets, "any"):
         return AssetAny(*(Asset(name) for name in assets.any))
     return AssetAll(*(Asset(name) for name in assets.all))
-

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.program import Program, StepInput
 from airflow_mlops.operators.version_compat import retry_exponential_backoff
-from airflow_mlops.spec.graph import Pipeline, Step
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import DAG, BaseOperator, TaskGroup
+
+    from airflow_mlops.spec.graph import Pipeline, Step
 
 OPERATOR_MODULES = {"process": "airflow_mlops.operators.process", "docker": "airflow_mlops.operators.docker"}
 """Where the operators of a runtime are. A module is imported by the first step that needs it: a DAG of processes loads no Docker client."""
@@ -31,8 +32,8 @@ class TaskFactory:
         self._classes: dict[tuple[str, str], type[BaseOperator]] = {}
         self._source = str(pipeline.source) if pipeline.source is not None else None
 
-    def make(self, step: Step, task_group: TaskGroup | None) -> BaseOperator:
-        """The task of a step."""
+    def make(self, step: Step, task_group: TaskGroup | None) -> Any:
+        """The task of a step, an operator."""
         spec = step.spec
         arguments = self._common(step)
         arguments["dag"] = self._dag
@@ -46,7 +47,7 @@ class TaskFactory:
             call = spec.operator
             assert call is not None  # noqa: S101 - the kind demands it
             return self._class("none", "WrappedOperator")(
-                operator_class=call.class_, arguments=call.arguments, outputs=spec.outputs, **arguments
+                class_path=call.class_, arguments=call.arguments, outputs=spec.outputs, **arguments
             )
         arguments.update(self._program_arguments(step))
         if spec.runtime == "process":

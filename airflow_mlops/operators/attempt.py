@@ -9,13 +9,17 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.artifacts import Store
-from airflow_mlops.operators.identity import TaskIdentity
-from airflow_mlops.operators.program import Invocation
-from airflow_mlops.operators.resolve import ResolvedInputs
-from airflow_mlops.operators.settings import Settings
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Store
+    from airflow_mlops.operators.identity import TaskIdentity
+    from airflow_mlops.operators.program import Invocation
+    from airflow_mlops.operators.resolve import ResolvedInputs
+    from airflow_mlops.operators.settings import Settings
+
+SHORTEST_SECRET = 4
+"""Characters: masking shorter values would make the log unreadable and hide nothing."""
 
 
 @dataclass(slots=True)
@@ -90,6 +94,18 @@ class Attempt:
     @property
     def tmp(self) -> Path:
         return self.workspace / "tmp"
+
+    @property
+    def secret_values(self) -> list[str]:
+        """What no log may show: each secret, and each line of those that have several; the longest first."""
+        secrets = [
+            *self.secret_files.values(),
+            *(self.invocation.secret_environment.values() if self.invocation else ()),
+        ]
+        values = {
+            value for secret in secrets for value in (secret, *secret.splitlines()) if len(value) >= SHORTEST_SECRET
+        }
+        return sorted(values, key=len, reverse=True)
 
     def close(self) -> None:
         """Remove the scratch folder."""

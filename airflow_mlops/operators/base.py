@@ -17,13 +17,14 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_mlops.operators import settings as deployment
 from airflow_mlops.operators.artifact_arg import ArtifactXComArg
-from airflow_mlops.operators.contract import Layout
 from airflow_mlops.operators.failures import BadStep
-from airflow_mlops.operators.program import Program
 from airflow_mlops.spec.models import Output, Resources, Secret, SpecModel, Volume
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt, Ended
+    from airflow_mlops.operators.contract import Layout
+    from airflow_mlops.operators.logs import LineLog
+    from airflow_mlops.operators.program import Program
 
 Model = TypeVar("Model", bound=SpecModel)
 
@@ -127,7 +128,9 @@ class StepOperator(BaseOperator):
             or Resources.model_validate({"cpu": cpu, "memory": memory, "gpu": gpu, "shm": shm}),
             step_timeout=step_timeout,
             checkpoint=checkpoint,
-            volumes=[volume if isinstance(volume, Volume) else Volume.model_validate(volume) for volume in volumes or ()],
+            volumes=[
+                volume if isinstance(volume, Volume) else Volume.model_validate(volume) for volume in volumes or ()
+            ],
             program=program,
             _attempt=None,
             _killed=False,
@@ -174,14 +177,28 @@ class StepOperator(BaseOperator):
         """Stop the attempt's program, if it runs. May be called twice, and from a signal handler."""
         raise NotImplementedError
 
+    def line_log(self, attempt: Attempt) -> LineLog:
+        """Where a program's output goes: into the task's log, line by line, without the step's secrets."""
+        from airflow_mlops.operators.logs import LineLog
+
+        secrets = attempt.secret_values
+
+        def emit(line: str) -> None:
+            for value in secrets:
+                line = line.replace(value, "***")
+            self.log.info("%s", line)
+
+        return LineLog(emit)
+
     # What Airflow calls
 
     def render_template(
         self, content: Any, context: Any, jinja_env: Any = None, seen_oids: set[int] | None = None
     ) -> Any:
         """Render an author's templates: Airflow's whole context, and our names beside it. Mapped tasks come through here, too."""
-        if self.program is None:
-            context = self._with_our_names(context)
+        if self.program is None and content is not None:
+            # The inputs themselves come first; our names exist when they are known.
+            context = {**context, "mlops_names": {}} if content is self.inputs else self._with_our_names(context)
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Any) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, NoReturn
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_mlops.artifacts import ArtifactError
-from airflow_mlops.operators.failures import StepFailure
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.base import StepOperator
+    from airflow_mlops.operators.failures import StepFailure
 
 _RECORD_LIMIT = 64 * 1024
 
@@ -39,7 +39,9 @@ def settle(
     allowance = operator.step_retries if failure.budget == "retries" else operator.infra_retries
     used = _record_and_count(failure, attempt) if attempt is not None else 1
     if used > allowance:
-        raise AirflowFailException(f"{headline} (no retry left: {failure.budget} is {allowance})") from (cause or failure)
+        raise AirflowFailException(f"{headline} (no retry left: {failure.budget} is {allowance})") from (
+            cause or failure
+        )
     raise type(failure)(f"{headline} (retry {used} of {allowance})") from cause
 
 

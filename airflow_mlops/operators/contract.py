@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.spec.models import Output
+if TYPE_CHECKING:
+    from airflow_mlops.spec.models import Output
 
 CONTAINER_ROOT = "/mlops"
 
@@ -41,7 +42,7 @@ class Layout:
 
     @property
     def tmp(self) -> str:
-        return f"{self.root}/tmp"
+        return f"{self.root}/tmp"  # noqa: S108 - the attempt's own
 
     @property
     def secrets(self) -> str:
@@ -66,7 +67,11 @@ class Layout:
 
 def as_text(value: Any) -> str:
     """A value as templates, the environment and files show it: strings as they are, everything else compact JSON."""
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return (
+        value
+        if isinstance(value, str)
+        else json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    )
 
 
 def environment(

@@ -22,7 +22,6 @@ from airflow_mlops.operators.base import StepOperator
 from airflow_mlops.operators.contract import Layout
 from airflow_mlops.operators.failures import BadStep, CannotStart, InfrastructureFailure, StepTimeout
 from airflow_mlops.operators.kinds import operators_by_kind
-from airflow_mlops.operators.logs import LineLog
 
 if TYPE_CHECKING:
     from docker.errors import APIError
@@ -37,7 +36,7 @@ WAIT_SLICE = 30.0
 """Seconds after which a wait for the container's end is renewed, so that a daemon that went away is noticed."""
 
 
-class DockerStepOperator(StepOperator, DockerOperator):
+class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  # the provider's types are narrower
     """
     Run a step's program in a Docker container.
 
@@ -132,7 +131,9 @@ class DockerStepOperator(StepOperator, DockerOperator):
                 if choice == "bind" or "bind source path does not exist" not in str(error):
                     raise
                 self._drop_transfer()
-                self.log.info("The Docker daemon does not see this worker's files; inputs and outputs go through a volume")
+                self.log.info(
+                    "The Docker daemon does not see this worker's files; inputs and outputs go through a volume"
+                )
         return self._create_with(VolumeTransfer(attempt, owner), attempt)
 
     def _create_with(self, transfer: Transfer, attempt: Attempt) -> str:
@@ -148,7 +149,9 @@ class DockerStepOperator(StepOperator, DockerOperator):
         from docker.errors import APIError
 
         stream = self.cli.attach(container, stdout=True, stderr=True, stream=True)
-        self._follower = threading.Thread(target=self._follow, args=(stream,), name="container-log", daemon=True)
+        self._follower = threading.Thread(
+            target=self._follow, args=(stream, attempt), name="container-log", daemon=True
+        )
         self._follower.start()
         self._started = time.monotonic()
         try:
@@ -161,9 +164,9 @@ class DockerStepOperator(StepOperator, DockerOperator):
                 ) from error
             raise
 
-    def _follow(self, stream: Iterator[bytes]) -> None:
+    def _follow(self, stream: Iterator[bytes], attempt: Attempt) -> None:
         """Log what the container prints. Best effort: the verdict does not hang on it."""
-        lines = LineLog(lambda line: self.log.info("%s", line))
+        lines = self.line_log(attempt)
         try:
             for chunk in stream:
                 lines.write(chunk)
@@ -176,7 +179,9 @@ class DockerStepOperator(StepOperator, DockerOperator):
         from airflow_mlops.operators.attempt import Ended
         from airflow_mlops.operators.docker_container import wait_for_exit
 
-        timeout = attempt.invocation.timeout.total_seconds() if attempt.invocation and attempt.invocation.timeout else None
+        timeout = (
+            attempt.invocation.timeout.total_seconds() if attempt.invocation and attempt.invocation.timeout else None
+        )
         deadline = self._started + timeout if timeout is not None else None
         state = wait_for_exit(self.cli, container, deadline, WAIT_SLICE)
         if state is None:
@@ -222,7 +227,12 @@ def _says_no_such_image(error: APIError) -> bool:
 def _says_cannot_run(error: APIError) -> bool:
     """Whether the daemon says that the program itself cannot be executed (what the command line shows as exit codes 126 and 127)."""
     text = str(error.explanation)
-    return "executable file not found" in text or "exec:" in text or "no such file or directory" in text or "permission denied" in text
+    return (
+        "executable file not found" in text
+        or "exec:" in text
+        or "no such file or directory" in text
+        or "permission denied" in text
+    )
 
 
 @contextlib.contextmanager

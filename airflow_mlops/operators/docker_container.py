@@ -105,7 +105,9 @@ def _volumes(operator: DockerStepOperator, attempt: Attempt) -> list[Mount]:
     return mounts
 
 
-def wait_for_exit(cli: APIClient, container: str, deadline: float | None, slice_seconds: float) -> dict[str, Any] | None:
+def wait_for_exit(
+    cli: APIClient, container: str, deadline: float | None, slice_seconds: float
+) -> dict[str, Any] | None:
     """
     Wait until a container has ended, as its own state tells.
 
@@ -118,7 +120,9 @@ def wait_for_exit(cli: APIClient, container: str, deadline: float | None, slice_
         if remaining is not None and remaining <= 0:
             return None
         try:
-            cli.wait(container, timeout=slice_seconds if remaining is None else min(slice_seconds, max(remaining, 0.05)))
+            cli.wait(
+                container, timeout=slice_seconds if remaining is None else min(slice_seconds, max(remaining, 0.05))
+            )
         except ReadTimeout:
             pass
         except OSError as error:

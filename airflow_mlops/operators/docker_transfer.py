@@ -8,6 +8,7 @@ random id, so that a folder of the same name on another machine is not taken for
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -63,10 +64,8 @@ class BindTransfer:
             writable["source"] = attempt.source
         if attempt.checkpoint is not None:
             writable["checkpoint"] = attempt.checkpoint
-        import os
-
         if self._owner != (os.getuid(), os.getgid()):
-            for folder in writable.values():
+            for folder in (*writable.values(), *attempt.outputs.iterdir()):
                 folder.chmod(OPEN_TO_ALL)
         mounts = [self._mount(name, path, read_only=False) for name, path in writable.items()]
         mounts += [self._mount(f"inputs/{name}", path, read_only=True) for name, path in attempt.staged.items()]
@@ -77,7 +76,9 @@ class BindTransfer:
         return mounts
 
     def _mount(self, name: str, path: Path, *, read_only: bool) -> Mount:
-        return Mount(f"{CONTAINER_ROOT}/{name}", self._attempt.settings.host_path(path), type="bind", read_only=read_only)
+        return Mount(
+            f"{CONTAINER_ROOT}/{name}", self._attempt.settings.host_path(path), type="bind", read_only=read_only
+        )
 
     def before_start(self, cli: APIClient, container: str) -> None:
         """Everything is there already."""
@@ -104,7 +105,9 @@ class VolumeTransfer:
                 f"secrets as files ({names}) need a Docker daemon that sees the worker's memory-backed folders, and this one gets its files "
                 "through a volume, which is a disk; give them as environment variables (as: env), or let the daemon see /dev/shm"
             )
-        cli.create_volume(self._volume, labels=self._attempt.identity.labels(self._attempt.id) | {f"{LABEL}.role": "files"})
+        cli.create_volume(
+            self._volume, labels=self._attempt.identity.labels(self._attempt.id) | {f"{LABEL}.role": "files"}
+        )
         return [Mount(CONTAINER_ROOT, self._volume, type="volume")]
 
     def before_start(self, cli: APIClient, container: str) -> None:
@@ -117,7 +120,9 @@ class VolumeTransfer:
         mode = 0o755 if self._owner else OPEN_TO_ALL
         yield ArchiveItem(root, None, 0o755, 0, 0)
         yield ArchiveItem(f"{root}/outputs", None, mode, uid, gid)
-        yield ArchiveItem(f"{root}/tmp", None, mode, uid, gid)
+        for folder in sorted(attempt.outputs.iterdir()):
+            yield ArchiveItem(f"{root}/outputs/{folder.name}", None, mode, uid, gid)
+        yield ArchiveItem(f"{root}/tmp", None, mode, uid, gid)  # noqa: S108 - in the attempt's own volume
         yield ArchiveItem(f"{root}/inputs", None, 0o755, 0, 0)
         for name, path in attempt.staged.items():
             yield ArchiveItem(f"{root}/inputs/{name}", path, 0o444, 0, 0)

@@ -68,6 +68,18 @@ class PolicyViolation(StepFailure):
     failure_class = "policy"
 
 
+class Superseded(StepFailure):
+    """Another task instance owns the generation; whatever this one did would not count."""
+
+    failure_class = "superseded"
+
+
+class Unforeseen(StepFailure):
+    """An error that belongs to no class: a defect of this package, or of something below it."""
+
+    failure_class = "unforeseen"
+
+
 class InfrastructureFailure(StepFailure):
     """The daemon, the store or the worker failed, not the program."""
 

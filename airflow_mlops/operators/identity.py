@@ -92,6 +92,8 @@ def generation(max_tries: int, retries: int, try_number: int) -> int:
     The number of the first try of the current order to run a task instance.
 
     A clear sets ``max_tries`` to the tries used so far plus ``retries``; a retry changes neither. So the difference is constant until the
-    next clear, as long as ``retries`` is not edited in between: the result is kept within 1 and the current try.
+    next clear. Where ``retries`` was edited in between it may lie outside of what is possible; then the try begins a generation of its own.
+    ``docs/state-model.md`` has the cases that this cannot tell apart.
     """
-    return min(max(max_tries - retries + 1, 1), max(try_number, 1))
+    first = max_tries - retries + 1
+    return first if 0 < first <= try_number else try_number

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from airflow_mlops.operators.base import StepOperator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_mlops.operators.base import StepOperator
 
 PROGRAM_KINDS = {
     "preprocess": "Prepare data",
@@ -23,8 +26,9 @@ def operators_by_kind(base: type[StepOperator], prefix: str, module: str) -> tup
     :param prefix: what the class names begin with, such as ``Docker``
     :param module: the module they are found in
     """
+    metaclass: Any = type(base)
     return tuple(
-        type(base)(
+        metaclass(
             f"{prefix}{kind.capitalize()}Operator",
             (base,),
             {

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_mlops.artifacts import ArtifactError, OutputInvalid, Seal, claim, instance_id, new_attempt_id
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_mlops.artifacts import ArtifactError, OutputInvalid, Seal, StoreFailed, claim, instance_id, new_attempt_id
 from airflow_mlops.operators import budgets, staging
 from airflow_mlops.operators.attempt import Attempt, Ended
 from airflow_mlops.operators.contract import environment
@@ -24,14 +26,15 @@ from airflow_mlops.operators.failures import (
     ProgramFailed,
     StepFailure,
     StepStopped,
+    Superseded,
+    Unforeseen,
 )
 from airflow_mlops.operators.identity import TaskIdentity
 from airflow_mlops.operators.program import Invocation, Program
 from airflow_mlops.operators.publish import commit_outputs, commit_references
-from airflow_mlops.operators.resolve import ResolvedInputs, resolve_inputs, run_facts, template_names
+from airflow_mlops.operators.resolve import ResolvedInputs, as_attributes, resolve_inputs, run_facts, template_names
 from airflow_mlops.operators.secrets import read_secrets
 from airflow_mlops.operators.settings import load_settings
-from airflow_mlops.spec.models import Output
 from airflow_mlops.spec.templates import TemplateError, render
 
 if TYPE_CHECKING:
@@ -71,8 +74,7 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
     attempt = _guarded(lambda: begin(operator, context), operator, None)
 
     def stages() -> dict[str, Any]:
-        identity = attempt.identity
-        claim(attempt.store, identity.place, identity.try_number, identity.ti_id)
+        _claim(attempt)
         inputs = attempt.inputs or resolve_inputs(_wires(operator), ti=context["ti"], store=attempt.store)
         parameters = _parameters(operator, context)
         names = _template_names(operator, context, attempt, inputs, parameters)
@@ -121,14 +123,13 @@ def names_for_author(operator: StepOperator, context: Any) -> dict[str, Any]:
         attempt = begin(operator, context)
         attempt.inputs = resolve_inputs(operator.inputs or {}, ti=context["ti"], store=attempt.store)
         values = _template_names(operator, context, attempt, attempt.inputs, {})
-        return {name: values[name] for name in ("inputs", "outputs", "run")}
+        return as_attributes({name: values[name] for name in ("inputs", "outputs", "run")})
 
     return _guarded(names, operator, None)
 
 
 def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float) -> dict[str, Any]:
-    identity = attempt.identity
-    claim(attempt.store, identity.place, identity.try_number, identity.ti_id)
+    _claim(attempt)
     inputs = attempt.inputs or resolve_inputs(_wires(operator), ti=context["ti"], store=attempt.store)
     parameters = {**_parameters(operator, context), **inputs.parameters}
     attempt.make()
@@ -142,10 +143,26 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
         ended = operator.run_program(attempt)
         staging.keep_checkpoint(attempt)
         _judge(operator, ended)
-        return commit_outputs(operator.outputs, attempt, seal, ended, kind=operator.kind, started=started, log=operator.log)
+        return commit_outputs(
+            operator.outputs, attempt, seal, ended, kind=operator.kind, started=started, log=operator.log
+        )
     except BaseException:
         attempt.discard()
         raise
+
+
+def _claim(attempt: Attempt) -> None:
+    """
+    Make this try the owner of its generation.
+
+    :raises Superseded: if the same try was claimed by another task instance
+    """
+    identity = attempt.identity
+    if not claim(attempt.store, identity.place, identity.try_number, identity.ti_id):
+        raise Superseded(
+            f"try {identity.try_number} of '{identity.task_id}' in run '{identity.run_id}' belongs to another task instance: the run was "
+            f"deleted and made again under the same id. Use another run id, or delete {attempt.store.uri(identity.place.run_key)}"
+        )
 
 
 def _wires(operator: StepOperator) -> Mapping[str, Any]:
@@ -249,44 +266,43 @@ def _seal(
     invocation, identity, layout = attempt.invocation, attempt.identity, operator.layout(attempt)
     paths = inputs.paths(layout)
     program_env = operator.env or {}
-    return Seal(
-        step={
-            "pipeline": identity.dag_id,
-            "name": identity.task_id,
-            "kind": operator.kind,
-            "runtime": operator.runtime,
-            "image": invocation.image if invocation else None,
-            "command": list(invocation.command) if invocation else [],
-            "args": list(invocation.args) if invocation else [],
-            "env": dict(program_env),
-            "params": dict(parameters),
-            "inputs": {
-                name: {
-                    "type": artifact.type,
-                    "path": paths.get(name),
-                    "uri": artifact.uri,
-                    "digest": artifact.digest,
-                    "metadata": dict(artifact.metadata),
-                }
-                for name, artifact in inputs.artifacts.items()
-            },
-            "outputs": {name: _sealed_output(layout.output(name, output), output) for name, output in operator.outputs.items()},
-            "source": attempt.source_digest,
+    sealed_inputs = {
+        name: {
+            "type": artifact.type,
+            "path": paths.get(name),
+            "uri": artifact.uri,
+            "digest": artifact.digest,
+            "metadata": dict(artifact.metadata),
+        }
+        for name, artifact in inputs.artifacts.items()
+    }
+    step = {
+        "pipeline": identity.dag_id,
+        "name": identity.task_id,
+        "kind": operator.kind,
+        "runtime": operator.runtime,
+        "image": invocation.image if invocation else None,
+        "command": list(invocation.command) if invocation else [],
+        "args": list(invocation.args) if invocation else [],
+        "env": dict(program_env),
+        "params": dict(parameters),
+        "inputs": sealed_inputs,
+        "outputs": {
+            name: {"type": output.type, "path": layout.output(name, output)}
+            for name, output in operator.outputs.items()
         },
-        run={
-            **run_facts(context),
-            "instance": identity.instance,
-            "map_index": identity.map_index,
-            "generation": identity.generation,
-            "try": identity.try_number,
-            "attempt": attempt.id,
-            "starter": identity.ti_id,
-        },
-    )
-
-
-def _sealed_output(path: str, output: Output) -> dict[str, Any]:
-    return {"type": output.type, "path": path}
+        "source": attempt.source_digest,
+    }
+    run = {
+        **run_facts(context),
+        "instance": identity.instance,
+        "map_index": identity.map_index,
+        "generation": identity.generation,
+        "try": identity.try_number,
+        "attempt": attempt.id,
+        "starter": identity.ti_id,
+    }
+    return Seal.model_validate({"step": step, "run": run})
 
 
 def _judge(operator: StepOperator, ended: Ended) -> None:
@@ -305,7 +321,9 @@ def _judge(operator: StepOperator, ended: Ended) -> None:
     if operator._killed:
         raise StepStopped(f"step '{operator.task_id}' was stopped because Airflow asked for it")
     if ended.exit_code:
-        raise ProgramFailed(f"step '{operator.task_id}': its program {_how_it_ended(ended.exit_code)}; its last lines are above")
+        raise ProgramFailed(
+            f"step '{operator.task_id}': its program {_how_it_ended(ended.exit_code)}; its last lines are above"
+        )
 
 
 def _how_it_ended(exit_code: int) -> str:
@@ -338,10 +356,17 @@ def _guarded(stage: Callable[[], T], operator: StepOperator, attempt: Attempt | 
     """
     try:
         return stage()
-    except StepFailure as failure:
-        budgets.settle(failure, operator, attempt)
+    except StepFailure as error:
+        budgets.settle(error, operator, attempt)
+    except AirflowException:
+        raise
     except OutputInvalid as error:
         budgets.settle(OutputsRefused(f"step '{operator.task_id}': {error}"), operator, attempt, cause=error)
-    except (ArtifactError, OSError) as error:
-        failure = InfrastructureFailure(f"step '{operator.task_id}': {error}")
-        budgets.settle(failure, operator, attempt, cause=error)
+    except (StoreFailed, OSError) as error:
+        budgets.settle(InfrastructureFailure(f"step '{operator.task_id}': {error}"), operator, attempt, cause=error)
+    except ArtifactError as error:
+        budgets.settle(BadStep(f"step '{operator.task_id}': {error}"), operator, attempt, cause=error)
+    except Exception as error:
+        # Not a failure that anybody foresaw: trying again would hide it for as long as the budgets last.
+        message = f"step '{operator.task_id}' met an error nobody foresaw: {type(error).__name__}: {error}"
+        budgets.settle(Unforeseen(message), operator, attempt, cause=error)

@@ -22,10 +22,10 @@ from airflow_mlops.operators.base import StepOperator
 from airflow_mlops.operators.contract import Layout
 from airflow_mlops.operators.failures import CannotStart, StepTimeout
 from airflow_mlops.operators.kinds import operators_by_kind
-from airflow_mlops.operators.logs import LineLog
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt, Ended
+    from airflow_mlops.operators.logs import LineLog
 
 INHERITED = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH")
 """Variables of the worker that a program gets. Airflow's own, with its connections and keys, are not among them."""
@@ -94,7 +94,9 @@ class ProcessStepOperator(StepOperator):
         invocation = attempt.invocation
         assert invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
         if not invocation.argv:
-            raise CannotStart(f"step '{self.task_id}' has no command; the process runtime has no image whose command it could run")
+            raise CannotStart(
+                f"step '{self.task_id}' has no command; the process runtime has no image whose command it could run"
+            )
         folder = invocation.working_directory or str(attempt.tmp)
         environment = {
             **self._inherited(),
@@ -117,7 +119,7 @@ class ProcessStepOperator(StepOperator):
                 f"step '{self.task_id}': cannot run '{invocation.argv[0]}': {error.strerror}; "
                 f"expected a program on the PATH {environment['PATH']} or in the source folder"
             ) from error
-        return self._follow(process, invocation.timeout.total_seconds() if invocation.timeout else None)
+        return self._follow(process, attempt, invocation.timeout.total_seconds() if invocation.timeout else None)
 
     def _inherited(self) -> dict[str, str]:
         """The worker's variables that are let through, with the step's python found first."""
@@ -129,12 +131,12 @@ class ProcessStepOperator(StepOperator):
         variables["PYTHONUNBUFFERED"] = "1"
         return variables
 
-    def _follow(self, process: subprocess.Popen[bytes], timeout: float | None) -> int:
+    def _follow(self, process: subprocess.Popen[bytes], attempt: Attempt, timeout: float | None) -> int:
         """
         Log the program's output until it has ended. Its end is what the system says of it, not the end of its output: a child that
         outlives it may keep that open.
         """
-        lines = LineLog(lambda line: self.log.info("%s", line))
+        lines = self.line_log(attempt)
         deadline = time.monotonic() + timeout if timeout is not None else None
         pipe = process.stdout
         assert pipe is not None  # noqa: S101 - asked for above
@@ -149,7 +151,12 @@ class ProcessStepOperator(StepOperator):
                         )
                     if self._killed:
                         break
-                    _drain(selector, pipe, lines, 0.5 if deadline is None else min(0.5, max(deadline - time.monotonic(), 0)))
+                    _drain(
+                        selector,
+                        pipe,
+                        lines,
+                        0.5 if deadline is None else min(0.5, max(deadline - time.monotonic(), 0)),
+                    )
                 if process.poll() is not None:
                     _read_rest(pipe.fileno(), lines)
         finally:
@@ -179,7 +186,7 @@ def _watched(process: subprocess.Popen[bytes]) -> Iterator[selectors.BaseSelecto
 
 def _drain(selector: selectors.BaseSelector, pipe: Any, lines: LineLog, wait: float) -> None:
     for key, _ in selector.select(wait):
-        if key.fileobj is pipe:
+        if key.fd == pipe.fileno():
             try:
                 chunk = os.read(pipe.fileno(), 64 * 1024)
             except BlockingIOError:

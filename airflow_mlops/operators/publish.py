@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts import Artifact, Manifest, Seal, collect, commit, protect, seal_outputs
-from airflow_mlops.operators.attempt import Attempt, Ended
-from airflow_mlops.spec.models import Output
+
+if TYPE_CHECKING:
+    from airflow_mlops.operators.attempt import Attempt, Ended
+    from airflow_mlops.spec.models import Output
 
 
 def commit_outputs(
@@ -33,7 +35,7 @@ def commit_outputs(
     ended_at = time.time()
     collected = collect(attempt.outputs, declared)
     artifacts = {
-        name: _stored(name, declared[name], digested, collected.metadata.get(name, {}), attempt)
+        name: _stored(name, declared[name], digested, collected.metrics.get(name, {}), attempt)
         for name, digested in collected.artifacts.items()
     }
     seal_outputs(attempt.store, attempt.key, collected)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_mlops.operators.base import StepOperator
 from airflow_mlops.operators.contract import Layout
 from airflow_mlops.operators.failures import BadStep, PolicyViolation
-from airflow_mlops.spec.models import Output
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Artifact
     from airflow_mlops.operators.attempt import Attempt, Ended
+    from airflow_mlops.spec.models import Output
 
 
 class ReferenceOperator(StepOperator):
@@ -38,7 +38,9 @@ class ReferenceOperator(StepOperator):
     def stop_program(self, attempt: Attempt) -> None:
         """There is none."""
 
-    def produce(self, context: Any, names: Mapping[str, Any], attempt: Attempt) -> tuple[dict[str, Artifact], dict[str, Any]]:
+    def produce(
+        self, context: Any, names: Mapping[str, Any], attempt: Attempt
+    ) -> tuple[dict[str, Artifact], dict[str, Any]]:
         """
         Do what the step does.
 
@@ -72,12 +74,12 @@ class ImportOperator(ReferenceOperator):
         self.artifact_type = type
         self.digest = digest
 
-    def produce(self, context: Any, names: Mapping[str, Any], attempt: Attempt) -> tuple[dict[str, Artifact], dict[str, Any]]:
+    def produce(
+        self, context: Any, names: Mapping[str, Any], attempt: Attempt
+    ) -> tuple[dict[str, Artifact], dict[str, Any]]:
         """Look at the data and note where it is."""
         uri = _rendered(self, self.uri, names)
-        artifacts = {
-            name: _external(name, output, uri, self.digest, attempt) for name, output in self.outputs.items()
-        }
+        artifacts = {name: _external(name, output, uri, self.digest, attempt) for name, output in self.outputs.items()}
         self.log.info("Imported %s", uri)
         return artifacts, {}
 
@@ -88,25 +90,27 @@ class WrappedOperator(ReferenceOperator):
 
     The operator is made when the task runs, from arguments that are rendered by then; Airflow's own templates are not applied to them.
 
-    :param operator_class: dotted path of the class; ``[mlops] allowed_operators`` must allow it
+    :param class_path: dotted path of the class; ``[mlops] allowed_operators`` must allow it
     :param arguments: keyword arguments of the class; strings in them are templates of a spec
     """
 
     kind: ClassVar[str] = "operator"
 
-    def __init__(self, *, operator_class: str, arguments: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, class_path: str, arguments: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.operator_class = operator_class
+        self.class_path = class_path
         self.arguments = dict(arguments or {})
         self._inner: Any = None
 
-    def produce(self, context: Any, names: Mapping[str, Any], attempt: Attempt) -> tuple[dict[str, Artifact], dict[str, Any]]:
+    def produce(
+        self, context: Any, names: Mapping[str, Any], attempt: Attempt
+    ) -> tuple[dict[str, Artifact], dict[str, Any]]:
         """Run the operator and read its result."""
         inner = self._make(names, attempt)
         method = context.get("mlops_resume")
         started = time.monotonic()
         result = _run_inner(inner, context) if method is None else inner.resume_execution(*method, context)
-        self.log.info("%s ended after %.1f s", self.operator_class, time.monotonic() - started)
+        self.log.info("%s ended after %.1f s", self.class_path, time.monotonic() - started)
         return self._results(result, names, attempt)
 
     def on_kill(self) -> None:
@@ -123,16 +127,16 @@ class WrappedOperator(ReferenceOperator):
 
     def _make(self, names: Mapping[str, Any], attempt: Attempt) -> Any:
         allowed = attempt.settings.allowed_operators
-        if not any(fnmatch.fnmatchcase(self.operator_class, pattern) for pattern in allowed):
+        if not any(fnmatch.fnmatchcase(self.class_path, pattern) for pattern in allowed):
             raise PolicyViolation(
-                f"step '{self.task_id}': operator {self.operator_class} is not allowed here; "
+                f"step '{self.task_id}': operator {self.class_path} is not allowed here; "
                 f"add it, or a pattern, to [mlops] allowed_operators (now: {' '.join(allowed) or 'none'})"
             )
         arguments = _rendered(self, self.arguments, names)
         try:
-            self._inner = _load_class(self.operator_class)(task_id=self.task_id, **arguments)
+            self._inner = _load_class(self.class_path)(task_id=self.task_id, **arguments)
         except (ImportError, AttributeError, TypeError) as error:
-            raise BadStep(f"step '{self.task_id}': cannot make {self.operator_class}: {error}") from error
+            raise BadStep(f"step '{self.task_id}': cannot make {self.class_path}: {error}") from error
         return self._inner
 
     def _results(
@@ -154,7 +158,7 @@ class WrappedOperator(ReferenceOperator):
                     f"step '{self.task_id}': its operator returned {_shown(result)}; "
                     f"expected an object with {', '.join(wanted)}"
                 )
-            parameters[name] = check_parameter(name, output.type, result[name] if by_name else result)
+            parameters[name] = check_parameter(output.type, result[name] if by_name else result)
         return artifacts, parameters
 
 

@@ -6,14 +6,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts import Artifact, ArtifactError, StepReference, Store, read_committed
 from airflow_mlops.operators.artifact_arg import ResolvedArgument
-from airflow_mlops.operators.contract import Layout
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.program import StepInput
-from airflow_mlops.spec.models import Output
+
+if TYPE_CHECKING:
+    from airflow_mlops.operators.contract import Layout
+    from airflow_mlops.spec.models import Output
 
 STAGES = ("copy", "none")
 
@@ -132,27 +134,44 @@ def template_names(
     context: Mapping[str, Any],
     try_number: int,
 ) -> dict[str, Any]:
-    """The names that a step's templates may use, with their values."""
+    """The names that a step's templates may use, with their values, as nested mappings."""
     paths = inputs.paths(layout)
-    artifacts = {
-        name: SimpleNamespace(
-            uri=artifact.uri,
-            digest=artifact.digest,
-            metadata=dict(artifact.metadata),
+    artifacts: dict[str, Any] = {
+        name: {
+            "uri": artifact.uri,
+            "digest": artifact.digest,
+            "metadata": dict(artifact.metadata),
             **({"path": paths[name]} if name in paths else {}),
-        )
+        }
         for name, artifact in inputs.artifacts.items()
     }
     names: dict[str, Any] = {
-        "params": SimpleNamespace(**params),
-        "inputs": SimpleNamespace(**artifacts, **inputs.parameters),
-        "outputs": SimpleNamespace(
-            **{name: SimpleNamespace(path=layout.output(name, output)) for name, output in outputs.items()}
-        ),
-        "run": SimpleNamespace(**run_facts(context), **{"try": try_number}),
+        "params": dict(params),
+        "inputs": {**artifacts, **inputs.parameters},
+        "outputs": {name: {"path": layout.output(name, output)} for name, output in outputs.items()},
+        "run": {**run_facts(context), "try": try_number},
     }
     names.update({name: context[name] for name in ("ds", "ts") if context.get(name)})
     return names
+
+
+def as_attributes(names: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Names for Jinja, where a dot looks for attributes first: an input that is called ``items`` must not be a method of a mapping.
+
+    :param names: as :func:`template_names` gives them; ``inputs`` and ``outputs`` have a second level
+    """
+    return {
+        name: SimpleNamespace(
+            **{
+                key: SimpleNamespace(**value)
+                if isinstance(value, dict) and ("uri" in value or "path" in value)
+                else value
+                for key, value in values.items()
+            }
+        )
+        for name, values in names.items()
+    }
 
 
 def run_facts(context: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook, Variable
 from airflow.sdk.log import mask_secret
 
 from airflow_mlops.operators.failures import BadStep
-from airflow_mlops.spec.models import Secret
+
+if TYPE_CHECKING:
+    from airflow_mlops.spec.models import Secret
 
 
 def read_secrets(secrets: Mapping[str, Secret]) -> tuple[dict[str, str], dict[str, str]]:
@@ -33,7 +35,9 @@ def _variable(name: str, key: str) -> str:
     try:
         value = Variable.get(key)
     except Exception as error:  # the SDK and the metadata database raise different classes for "no such variable"
-        raise BadStep(f"secret '{name}': Airflow has no variable '{key}'; create it with `airflow variables set`") from error
+        raise BadStep(
+            f"secret '{name}': Airflow has no variable '{key}'; create it with `airflow variables set`"
+        ) from error
     return str(value)
 
 

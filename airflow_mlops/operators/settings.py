@@ -120,7 +120,9 @@ def _json_object(option: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise BadStep(f"[mlops] {option} is not JSON: {error}; expected an object such as {{\"key\": \"value\"}}") from error
+        raise BadStep(
+            f'[mlops] {option} is not JSON: {error}; expected an object such as {{"key": "value"}}'
+        ) from error
     if not isinstance(value, dict):
         raise BadStep(f"[mlops] {option} is a JSON {type(value).__name__}; expected an object")
     return value

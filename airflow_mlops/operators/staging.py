@@ -10,20 +10,24 @@ from urllib.parse import unquote, urlsplit
 
 from airflow_mlops.artifacts import Artifact, ArtifactError, Store, digest_path, source_for, unpack_source
 from airflow_mlops.operators.failures import BadStep, PolicyViolation
-from airflow_mlops.operators.settings import Settings
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.base import StepOperator
     from airflow_mlops.operators.resolve import ResolvedInputs
+    from airflow_mlops.operators.settings import Settings
 
 
 def stage(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs) -> None:
     """
-    Bring a step's inputs, source and checkpoint to the worker. Files of a local store are not copied.
+    Bring a step's inputs, source and checkpoint to the worker, and make the folders of outputs that name a file. Files of a local store are
+    not copied.
 
     :raises ArtifactError: if something cannot be read, or is not what its digest says
     """
+    for name, output in operator.outputs.items():
+        if output.file:
+            (attempt.outputs / name).mkdir(exist_ok=True)
     for name, artifact in inputs.artifacts.items():
         if name not in inputs.unstaged:
             relative = f"{name}/{artifact.file}" if artifact.file else name
@@ -41,14 +45,18 @@ def _local(artifact: Artifact, attempt: Attempt) -> Path:
         local = store.local_path(key)
         if local is not None:
             if not local.exists():
-                raise ArtifactError(f"{artifact.uri} is gone from the store; clear the step that made it to make it again")
+                raise ArtifactError(
+                    f"{artifact.uri} is gone from the store; clear the step that made it to make it again"
+                )
             return local
         return _fetched(store, key, artifact, attempt)
     path = imported_file(artifact.uri)
     if path is not None:
         check_host_path(path, attempt.settings)
         if not path.exists():
-            raise ArtifactError(f"{artifact.uri} does not exist on this worker; expected the file or folder that was imported")
+            raise ArtifactError(
+                f"{artifact.uri} does not exist on this worker; expected the file or folder that was imported"
+            )
         return path
     parent, _, key = artifact.uri.rstrip("/").rpartition("/")
     return _fetched(Store.open(parent, storage_options=dict(attempt.settings.storage_options)), key, artifact, attempt)
@@ -67,7 +75,9 @@ def _fetched(store: Store, key: str, artifact: Artifact, attempt: Attempt) -> Pa
     if artifact.digest.startswith("sha256"):
         found = digest_path(target).digest
         if found != artifact.digest:
-            raise ArtifactError(f"{artifact.uri} has digest {found}, but {artifact.digest} was committed: it was changed since")
+            raise ArtifactError(
+                f"{artifact.uri} has digest {found}, but {artifact.digest} was committed: it was changed since"
+            )
     return target
 
 

@@ -47,12 +47,14 @@ def load_pipeline(
     path: str | os.PathLike[str],
     environment: str | None = None,
     runtime: str | None = None,
+    default_environment: str | None = None,
 ) -> Pipeline:
     """
     Read a spec file and check all of it.
 
     :param path: the file; other paths in it are relative to its folder
     :param environment: name of the overlay to apply; ``None`` applies none
+    :param default_environment: overlay to apply when ``environment`` names none, where the file has it
     :param runtime: ``process`` or ``docker`` for all steps that run a program, whatever the spec says
     :raises SpecError: with every problem of the file at once
     """
@@ -70,7 +72,7 @@ def load_pipeline(
             ]
         )
     with _quiet_collector():
-        return _Loading(file, read_text(file), environment, runtime).load()
+        return _Loading(file, read_text(file), environment, runtime, default_environment).load()
 
 
 @contextmanager
@@ -93,12 +95,15 @@ class _EnoughError(Exception):
 class _Loading:
     """One file on its way to a pipeline."""
 
-    def __init__(self, file: Path, text: str, environment: str | None, runtime: str | None) -> None:
+    def __init__(
+        self, file: Path, text: str, environment: str | None, runtime: str | None, default_environment: str | None
+    ) -> None:
         self.file = file
         self.name = str(file)
         self.text = text
         self.environment = environment
         self.runtime = runtime
+        self.default_environment = default_environment
         self.problems: list[Problem] = []
         self.findings: list[tuple[tuple[Any, ...], str]] = []
         self.has_placeholders = False
@@ -135,6 +140,8 @@ class _Loading:
                 ),
             ]
             raise SpecError(self.problems)
+        if self.environment is None and self.default_environment is not None:
+            self.environment = self._known_default(root)
         if self.environment is None:
             return root
         # Keys that are merged in YAML's own way must be in place before an overlay is.
@@ -153,6 +160,10 @@ class _Loading:
 
     def _report_node(self, node: Node, message: str) -> None:
         self.problems.append(Problem(self.name, *start(node), shorten(message)))
+
+    def _known_default(self, root: MappingNode) -> str | None:
+        """The default overlay, if the file has it."""
+        return self.default_environment if self.default_environment in known_environments(root) else None
 
     def _plain(self, root: MappingNode) -> dict[str, Any]:
         plain = Plain(self.name)

@@ -131,7 +131,15 @@ def run_dag(airflow_home: Path, tmp_path: Path) -> RunDag:
             "PYTHONPATH": f"{ROOT}{os.pathsep}{dags}",
             **(env or {}),
         }
-        command = [sys.executable, str(RUNNER), str(dags / "dag_under_test.py"), json.dumps(conf or {}), str(answer)]
+        # -P: the folder of the runner holds modules that are called like packages it needs.
+        command = [
+            sys.executable,
+            "-P",
+            str(RUNNER),
+            str(dags / "dag_under_test.py"),
+            json.dumps(conf or {}),
+            str(answer),
+        ]
         done = subprocess.run(
             command,
             env=environment,

@@ -59,10 +59,9 @@ def _stop(process: Any) -> None:
 
 def measure(home: Path) -> dict[str, Any]:
     """Run every scenario; a scenario's facts are its tries, with the database's view beside them."""
+    import fork_executor
     from airflow import __version__
     from airflow.utils.db import initdb
-
-    import fork_executor
 
     initdb()
     fork_executor.warm_up()

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+
 from tests.state_model.rule import Claim, Superseded, Try, generation, place
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Docker steps against a real daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.parts.airflow_home import RunDag
+
+pytestmark = [pytest.mark.airflow, pytest.mark.docker, pytest.mark.slow]
+
+HEAD = """
+    from airflow.sdk import DAG
+    from airflow_mlops.operators import DockerContainerOperator, DockerPreprocessOperator
+    dag = DAG("containers", schedule=None)
+    def step(task_id, script, cls=DockerContainerOperator, **kwargs):
+        return cls(task_id=task_id, image="mlops-busybox:1", command=["sh", "-c", script], dag=dag, **kwargs)
+"""
+HANDOVER = (
+    HEAD
+    + """
+    make = step(
+        "make",
+        "echo a > {{ outputs.train.path }}; mkdir $MLOPS_OUTPUT_MODEL; echo w > $MLOPS_OUTPUT_MODEL/weights; id -u > $MLOPS_OUTPUT_UID",
+        outputs={"train": {"type": "dataset", "file": "train.csv"}, "model": "model", "uid": "integer"},
+        **USER,
+    )
+    use = step(
+        "use",
+        "grep -q a $MLOPS_INPUT_TRAIN && grep -q w {{ inputs.model.path }}/weights || exit 5\\n"
+        "(echo x > $MLOPS_INPUT_TRAIN) 2>/dev/null && exit 6\\n"
+        "(echo x > $MLOPS_INPUT_MODEL/more) 2>/dev/null && exit 7\\n"
+        "echo x > $HOME/y && echo x > /mlops/tmp/z && test $USER = mlops && test -s /mlops/step.json || exit 8\\n"
+        "test $MLOPS_INPUT_TRAIN = /mlops/inputs/train/train.csv || exit 9",
+        inputs={"train": make.artifact("train"), "model": make.artifact("model")},
+        **USER,
+    )
+"""
+)
+
+
+def containers() -> list[str]:
+    """Containers and volumes of steps that are there."""
+    listing = ["docker", "ps", "-aq", "--filter", "label=mlops.managed=true"]
+    volumes = ["docker", "volume", "ls", "-q", "--filter", "label=mlops.managed=true"]
+    return [word for command in (listing, volumes) for word in subprocess.check_output(command, text=True).split()]
+
+
+@pytest.fixture(autouse=True)
+def busybox(docker_daemon: str, busybox_image: str) -> None:
+    """Every test here needs the daemon and the image."""
+
+
+@pytest.mark.parametrize(("transfer", "user"), [("bind", None), ("volume", None), ("volume", "4711:4711")])
+def test_artifacts_are_handed_on_and_inputs_cannot_be_written(run_dag: RunDag, transfer: str, user: str | None) -> None:
+    # Root writes where it likes; only where a volume's files belong to root can a test with that user see a refusal.
+    text = HANDOVER.replace("**USER", f"user={user!r}")
+    if transfer == "volume" and user is None:
+        text = text.replace("exit 6", "true").replace("exit 7", "true")
+    result = run_dag(text, env={"AIRFLOW__MLOPS__DOCKER_TRANSFER": transfer})
+    assert result.tasks == {"make": "success", "use": "success"}, result.log
+    assert result.xcoms["make"]["parameters"]["uid"] == (os.getuid() if user is None else 4711)
+    assert containers() == []
+
+
+def test_a_daemon_that_does_not_see_our_files_gets_a_volume(run_dag: RunDag) -> None:
+    elsewhere = json.dumps({"/": "/nowhere-on-this-host/"})
+    text = HANDOVER.replace("**USER", 'user="4711:4711"')
+    result = run_dag(text, env={"AIRFLOW__MLOPS__HOST_PATHS": elsewhere})
+    assert result.state == "success", result.log
+    assert "does not see this worker's files" in result.log
+    assert containers() == []
+
+
+def test_memory_is_a_hard_limit_and_passing_it_has_a_message_of_its_own(run_dag: RunDag) -> None:
+    result = run_dag(
+        HEAD
+        + """
+    step("eat", "tail /dev/zero", memory="32Mi")
+    """
+    )
+    assert result.tasks == {"eat": "failed"}
+    assert "out-of-memory" in result.log
+    assert "33554432" in result.log
+    assert containers() == []
+
+
+def test_cpu_is_a_quota(run_dag: RunDag) -> None:
+    result = run_dag(
+        HEAD
+        + """
+    step(
+        "count",
+        "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null || cut -d' ' -f1 /sys/fs/cgroup/cpu.max",
+        cpu=0.5, outputs={},
+    )
+    """
+    )
+    assert result.state == "success", result.log
+    assert "50000" in result.log
+
+
+def test_an_exit_code_fails_the_step_and_leaves_no_container(run_dag: RunDag) -> None:
+    result = run_dag(
+        HEAD
+        + """
+    step("bad", "echo last words; exit 7")
+    """
+    )
+    assert result.tasks == {"bad": "failed"}
+    assert "last words" in result.log
+    assert "ended with exit code 7" in result.log
+    assert containers() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ('image="mlops-no-such-image:1", command=["true"]', "is not on the Docker host and cannot be pulled"),
+        ('image="mlops-busybox:1", command=["no-such-program"]', "cannot run"),
+    ],
+)
+def test_what_cannot_start_is_not_retried(run_dag: RunDag, arguments: str, says: str) -> None:
+    result = run_dag(f"{HEAD}\n    DockerContainerOperator(task_id='none', {arguments}, retries=2, dag=dag)\n")
+    assert result.tasks == {"none": "failed"}
+    assert says in result.log
+    assert "a retry could not cure it" in result.log
+    assert containers() == []
+
+
+def test_a_timeout_stops_the_container(run_dag: RunDag) -> None:
+    result = run_dag(
+        HEAD
+        + """
+    from datetime import timedelta
+    step("slow", "sleep 600", step_timeout=timedelta(seconds=2))
+    """
+    )
+    assert result.tasks == {"slow": "failed"}
+    assert "longer than its timeout of 2 s" in result.log
+    assert containers() == []
