@@ -74,7 +74,6 @@ def _host_config(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mo
         ipc_mode=operator.ipc_mode,
         ulimits=operator.ulimits,
         log_config=LogConfig(config={name: value for name, value in log_options.items() if value is not None}),
-        init=True,
     )
     return config
 
