@@ -43,7 +43,8 @@ def test_opening_imports_no_client_and_asks_nobody() -> None:
 @pytest.mark.s3
 def test_what_another_process_wrote_is_seen(s3_store_url: StoreUrl) -> None:
     url, options = s3_store_url
-    one, other = Store.open(url, options), Store.open(url, options)
+    # Two clients, as two processes have them; they share nothing.
+    one, other = (Store.open(url, {**options, "skip_instance_cache": True}) for _ in range(2))
     assert one.list("run") == []
     other.put_if_absent("run/a", b"1")
     assert one.list("run") == ["run/a"]
