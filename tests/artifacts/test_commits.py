@@ -165,6 +165,13 @@ def test_a_number_that_a_database_wrote_in_another_way_is_the_same(file_store: S
     assert read_committed(file_store, stored).attempt == "0a1b2c3d4e5f"
 
 
+@pytest.mark.parametrize(("held", "claimed"), [(1, True), (False, 0), ([1], [True]), ({"a": True}, {"a": 1.0})])
+def test_a_boolean_is_no_number(file_store: Store, place: Place, held: Any, claimed: Any) -> None:
+    reference = commit(file_store, place, manifest(place, parameters={"x": held}))
+    with pytest.raises(ReferenceRefused, match="claims"):
+        read_committed(file_store, dataclasses.replace(reference, parameters={"x": claimed}))
+
+
 @pytest.mark.parametrize(
     "change",
     [

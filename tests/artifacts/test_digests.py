@@ -211,18 +211,23 @@ def test_a_folder_is_not_digested_as_a_file(tmp_path: Path) -> None:
         digest_file(tmp_path)
 
 
-def test_a_file_that_is_still_written_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["ab", "r+b"], ids=["longer", "in place"])
+def test_a_file_that_is_still_written_is_refused(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"x" * (64 << 20))
-    stop = threading.Event()
+    stop, started = threading.Event(), threading.Event()
 
     def write() -> None:
-        with open(path, "ab", buffering=0) as file:
+        with open(path, mode, buffering=0) as file:
             while not stop.is_set():
+                if mode == "r+b":
+                    file.seek(0)
                 file.write(b"more")
+                started.set()
 
     writer = threading.Thread(target=write)
     writer.start()
+    started.wait()
     try:
         with pytest.raises(ContentRefused, match="changed while it was read"):
             digest_path(path)
