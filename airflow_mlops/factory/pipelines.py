@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +12,7 @@ from airflow.providers.common.compat.sdk import DAG, Asset, Param, TaskGroup
 from airflow_mlops.factory.tasks import TaskFactory
 from airflow_mlops.operators.settings import configured_environment
 from airflow_mlops.spec.graph import Group, Pipeline, Step
-from airflow_mlops.spec.loading import load_pipeline
+from airflow_mlops.spec.loading import load_pipeline, quiet_collector
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
@@ -36,26 +33,12 @@ def pipeline_dag(path: str | Path, *, environment: str | None = None, runtime: s
     if not file.is_absolute():
         caller = sys._getframe(1).f_globals.get("__file__")
         file = Path(caller).absolute().parent / file if caller else file.absolute()
-    with _garbage_collection_paused():
+    # What a DAG is made of lives as long as the DAG: looking through it for garbage half-way finds nothing.
+    with quiet_collector():
         pipeline = load_pipeline(
             file, environment=environment, runtime=runtime, default_environment=configured_environment()
         )
         return build_dag(pipeline)
-
-
-@contextlib.contextmanager
-def _garbage_collection_paused() -> Iterator[None]:
-    """
-    What a DAG is made of lives as long as the DAG: looking through it, and through all of Airflow, for garbage half-way costs a third of the
-    time and finds nothing.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def build_dag(pipeline: Pipeline) -> DAG:

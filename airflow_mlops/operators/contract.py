@@ -7,10 +7,11 @@ The same for every runtime; only the root differs: ``/mlops`` in a container, a 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.spec.templates import as_text
 
 if TYPE_CHECKING:
     from airflow_mlops.spec.models import Output
@@ -63,15 +64,6 @@ class Layout:
     def output(self, name: str, output: Output) -> str:
         """Where the program must write an output."""
         return f"{self.outputs}/{name}/{output.file}" if output.file else f"{self.outputs}/{name}"
-
-
-def as_text(value: Any) -> str:
-    """A value as templates, the environment and files show it: strings as they are, everything else compact JSON."""
-    return (
-        value
-        if isinstance(value, str)
-        else json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    )
 
 
 def environment(

@@ -71,12 +71,12 @@ def load_pipeline(
                 )
             ]
         )
-    with _quiet_collector():
+    with quiet_collector():
         return _Loading(file, read_text(file), environment, runtime, default_environment).load()
 
 
 @contextmanager
-def _quiet_collector() -> Iterator[None]:
+def quiet_collector() -> Iterator[None]:
     """Keep Python's cycle collector from running through tens of thousands of nodes that all go away at the end."""
     if not gc.isenabled():
         yield
