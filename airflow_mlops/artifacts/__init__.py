@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts.artifact import Artifact
-    from airflow_mlops.artifacts.claims import claim, owner
+    from airflow_mlops.artifacts.claims import all_generations, lay_claim, newest_claim
     from airflow_mlops.artifacts.commits import StepReference, commit, find_committed, read_committed, seal_outputs
     from airflow_mlops.artifacts.digests import Digested, digest_file, digest_path
     from airflow_mlops.artifacts.errors import (
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
         OutputInvalid,
         OutputMissing,
         ReferenceRefused,
+        Replaced,
         SourceRefused,
         StoreFailed,
     )
     from airflow_mlops.artifacts.external import external_artifact
     from airflow_mlops.artifacts.file_store import protect
+    from airflow_mlops.artifacts.generations import Claim, Try, generation_of
     from airflow_mlops.artifacts.instance import instance_id
     from airflow_mlops.artifacts.layout import Place, encode_component, new_attempt_id
     from airflow_mlops.artifacts.manifest import Manifest, OutputsSeal, Seal
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "artifact": ("Artifact",),
-    "claims": ("claim", "owner"),
+    "claims": ("all_generations", "lay_claim", "newest_claim"),
     "commits": ("StepReference", "commit", "find_committed", "read_committed", "seal_outputs"),
     "digests": ("Digested", "digest_file", "digest_path"),
     "errors": (
@@ -57,11 +59,13 @@ _HOMES = {
         "OutputInvalid",
         "OutputMissing",
         "ReferenceRefused",
+        "Replaced",
         "SourceRefused",
         "StoreFailed",
     ),
     "external": ("external_artifact",),
     "file_store": ("protect",),
+    "generations": ("Claim", "Try", "generation_of"),
     "instance": ("instance_id",),
     "layout": ("Place", "encode_component", "new_attempt_id"),
     "manifest": ("Manifest", "OutputsSeal", "Seal"),
@@ -81,6 +85,7 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "Caps",
+    "Claim",
     "Collected",
     "ContentRefused",
     "Digested",
@@ -94,15 +99,17 @@ __all__ = [
     "Packed",
     "Place",
     "ReferenceRefused",
+    "Replaced",
     "RunSource",
     "Seal",
     "SourceRefused",
     "StepReference",
     "Store",
     "StoreFailed",
+    "Try",
+    "all_generations",
     "archive",
     "check_parameter",
-    "claim",
     "collect",
     "commit",
     "digest_file",
@@ -111,9 +118,11 @@ __all__ = [
     "external_artifact",
     "extract",
     "find_committed",
+    "generation_of",
     "instance_id",
+    "lay_claim",
     "new_attempt_id",
-    "owner",
+    "newest_claim",
     "pack_source",
     "parse_metrics",
     "protect",

@@ -2,16 +2,18 @@
 """
 Claims: which try owns a generation.
 
-Each try puts a claim before it does anything; the highest one owns. Whoever finds a higher claim than its own has been
+Each try lays a claim before it does anything; the newest one owns. Whoever finds a newer claim than its own has been
 replaced, and touches nothing any more.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import asdict, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts.errors import DocumentInvalid
+from airflow_mlops.artifacts.generations import Claim, Try
 from airflow_mlops.artifacts.strict_json import canonical, parse
 
 if TYPE_CHECKING:
@@ -19,39 +21,79 @@ if TYPE_CHECKING:
     from airflow_mlops.artifacts.store import Store
 
 _CLAIM = re.compile(r"claim-([0-9]{1,9})\.json\Z")
+_GENERATION = re.compile(r"([1-9][0-9]{0,8})(?:\.([1-9][0-9]{0,8}))?\Z")
 _LIMIT = 4096
+_TYPES = {"id": str, "run_started": float, "at": float}
+"""Of a claim's fields; all others are whole numbers."""
 
 
-def claim(store: Store, place: Place, try_number: int, owner: str) -> bool:
+def lay_claim(store: Store, place: Place, claim: Claim) -> Claim:
     """
     Claim a generation for a try. Claiming twice is claiming once.
 
-    :param owner: Airflow's id of the try
-    :return: whether the claim is this owner's; ``False`` if another process has the same try's
+    :return: the claim that stands: this one, or that of another process, which was first
+    :raises DocumentInvalid: if the one that stands cannot be read
     """
-    key = place.claim_key(try_number)
-    data = canonical({"version": 1, "try": try_number, "owner": owner})
+    key = place.claim_key(claim.by.try_number)
     # A power failure ends what a claim guards, so the claim need not outlive one.
-    return store.put_if_absent(key, data, durable=False) or store.read(key, _LIMIT) == data
+    if store.put_if_absent(key, _to_bytes(claim), durable=False):
+        return claim
+    return _read(store, key, place)
 
 
-def owner(store: Store, place: Place) -> tuple[int, str] | None:
+def newest_claim(store: Store, place: Place) -> Claim | None:
     """
-    Who owns a generation: the try with the highest claim, and its owner; ``None`` before the first claim.
+    The newest claim laid to an iteration of a step, whatever its generation; ``None`` before the first.
 
-    :raises DocumentInvalid: if the claim cannot be read
+    :raises DocumentInvalid: if it cannot be read
     """
-    tries = [
-        int(found[1]) for key in store.list(place.generation_key) if (found := _CLAIM.match(key.rpartition("/")[2]))
+    for generation in all_generations(store, place):
+        names = (key.rpartition("/")[2] for key in store.list(generation.generation_key))
+        tries = [int(found[1]) for name in names if (found := _CLAIM.match(name))]
+        if tries:
+            return _read(store, generation.claim_key(max(tries)), generation)
+    return None
+
+
+def all_generations(store: Store, place: Place) -> list[Place]:
+    """The places of all generations of an iteration of a step, the newest first."""
+    names = (key.rpartition("/")[2] for key in store.list(place.step_key))
+    found = [(int(match[2] or 0), int(match[1])) for name in names if (match := _GENERATION.match(name))]
+    return [
+        replace(place, generation=generation, incarnation=incarnation)
+        for incarnation, generation in sorted(found, reverse=True)
     ]
-    if not tries:
-        return None
-    key = place.claim_key(max(tries))
+
+
+def _to_bytes(claim: Claim) -> bytes:
+    return canonical({"version": 1, **asdict(claim)})
+
+
+def _read(store: Store, key: str, place: Place) -> Claim:
     try:
         document = parse(store.read(key, _LIMIT), limit=_LIMIT)
     except ValueError as error:
         raise DocumentInvalid(f"the claim {store.uri(key)} {error}") from None
-    name = document.get("owner") if isinstance(document, dict) else None
-    if not isinstance(name, str) or document.get("try") != max(tries):
-        raise DocumentInvalid(f"{store.uri(key)} is no claim; expected an object with 'try' and 'owner'")
-    return max(tries), name
+    by = document.get("by") if isinstance(document, dict) else None
+    if not isinstance(by, dict) or not _has_fields(by, Try) or not _has_fields({**document, "by": by}, Claim):
+        raise DocumentInvalid(f"{store.uri(key)} is no claim of this version; delete its folder and clear the task")
+    claim = Claim(Try(**by), document["generation"], document["incarnation"], document["at"])
+    if (claim.generation, claim.incarnation) != (place.generation, place.incarnation) or key != place.claim_key(
+        claim.by.try_number
+    ):
+        raise DocumentInvalid(f"{store.uri(key)} is the claim of another try; delete its folder and clear the task")
+    return claim
+
+
+def _has_fields(document: dict[str, Any], cls: type) -> bool:
+    """Whether an object of JSON has just the fields of a class, of the right types."""
+    names = {field.name for field in fields(cls)}
+    return set(document) - {"version"} == names and all(
+        name == "by" or _is(document[name], _TYPES.get(name, int)) for name in names
+    )
+
+
+def _is(value: Any, kind: type) -> bool:
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind

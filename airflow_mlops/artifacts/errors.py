@@ -64,6 +64,10 @@ class AlreadyCommitted(ArtifactError):
         super().__init__(message)
 
 
+class Replaced(ArtifactError):
+    """A later try of the same task has claimed what this one was working on; it must end and touch nothing."""
+
+
 class InstanceUnknown(ArtifactError):
     """The id of this Airflow installation is not set, or is not a name that can be used."""
 

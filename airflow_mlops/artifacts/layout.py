@@ -2,7 +2,7 @@
 """
 Where the store keeps what.
 
-``<instance>/<pipeline>/<run>/<step>/<iteration>/<generation>/`` holds ``manifest.json``, ``claim-<try>.json``,
+``<instance>/<pipeline>/<run>/<step>/<iteration>/<generation>[.<incarnation>]/`` holds ``manifest.json``, ``claim-<try>.json``,
 ``checkpoint/`` and one folder for each attempt, with ``step.json``, ``outputs/`` and ``outputs.json``. Names that come
 from elsewhere (run ids, hand-written DAG ids) are encoded by one function; the original names are in the manifest.
 """
@@ -80,6 +80,7 @@ class Place:
     :param step: Airflow's task id: the step's path, joined by dots
     :param iteration: path of the iteration within the ``foreach`` groups around the step, ``-`` outside of any
     :param generation: number of the first try since the task was scheduled or cleared
+    :param incarnation: 0, or how many runs before this one had the same run id and were deleted
     """
 
     instance: str
@@ -88,6 +89,7 @@ class Place:
     step: str
     iteration: str = "-"
     generation: int = 1
+    incarnation: int = 0
 
     @cached_property
     def run_key(self) -> str:
@@ -105,7 +107,8 @@ class Place:
     @cached_property
     def generation_key(self) -> str:
         """Everything of one generation."""
-        return f"{self.step_key}/{int(self.generation)}"
+        name = f"{int(self.generation)}.{int(self.incarnation)}" if self.incarnation else int(self.generation)
+        return f"{self.step_key}/{name}"
 
     @property
     def manifest_key(self) -> str:

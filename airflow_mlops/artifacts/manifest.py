@@ -139,6 +139,7 @@ class SealedRun(BaseModel):
     instance: str = Field(description="Id of the Airflow installation")
     map_index: int = Field(default=-1, description="Index of a mapped task; -1 for a plain one")
     generation: int = Field(description="First try since the task was scheduled or cleared")
+    incarnation: int = Field(default=0, description="How many deleted runs had the same run id before")
     try_: int = Field(alias="try", description="Airflow's try number")
     attempt: str = Field(description="Random id of the attempt")
     starter: str = Field(description="Airflow's id of the task instance's try")
@@ -198,6 +199,7 @@ class Manifest(Document):
     step: str = Field(description="Task id, not encoded")
     iteration: str = Field(description="Path of the iteration; - outside of any")
     generation: int = Field(ge=1, description="First try since the task was scheduled or cleared")
+    incarnation: int = Field(default=0, ge=0, description="How many deleted runs had the same run id before")
     try_: int = Field(alias="try", ge=0, description="The try that committed")
     attempt: str = Field(description="The attempt whose outputs these are")
     kind: str = Field(description="What the step is for")
@@ -236,6 +238,7 @@ class Manifest(Document):
                 step=place.step,
                 iteration=place.iteration,
                 generation=place.generation,
+                incarnation=place.incarnation,
                 attempt=attempt,
                 seal=seal.sha256,
                 artifacts={name: ManifestArtifact(**artifact.to_json()) for name, artifact in artifacts.items()},
@@ -246,7 +249,9 @@ class Manifest(Document):
 
     def is_of(self, place: Place) -> bool:
         """Whether it is the commit of a place."""
-        return place == Place(self.instance, self.pipeline, self.run, self.step, self.iteration, self.generation)
+        return place == Place(
+            self.instance, self.pipeline, self.run, self.step, self.iteration, self.generation, self.incarnation
+        )
 
     def artifact(self, name: str) -> Artifact:
         """

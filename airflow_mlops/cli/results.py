@@ -7,7 +7,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,10 +115,10 @@ def read_manifest(store: Store, place: Place) -> Manifest | None:
 
     :raises ArtifactError: if the store cannot be read, or the manifest is not one
     """
-    from airflow_mlops.artifacts import find_committed
+    from airflow_mlops.artifacts import all_generations, find_committed
 
-    for generation in reversed(_generations(store, place)):
-        found = find_committed(store, replace(place, generation=generation))
+    for generation in all_generations(store, place):
+        found = find_committed(store, generation)
         if found is not None:
             return found[0]
     return None
@@ -149,12 +149,6 @@ def _outcome(task: TaskResult, place: Place, store: Store) -> StepOutcome:
         step.artifacts = {name: manifest.artifact(name) for name in manifest.artifacts}
         step.parameters, step.metrics = dict(manifest.parameters), dict(manifest.metrics)
     return step
-
-
-def _generations(store: Store, place: Place) -> list[int]:
-    """The generations of a step, the oldest first."""
-    names = (key.rpartition("/")[2] for key in store.list(place.step_key))
-    return sorted(int(name) for name in names if name.isdigit())
 
 
 def _explain(step: StepOutcome, task: TaskResult, place: Place, store: Store) -> None:
@@ -203,9 +197,11 @@ def is_own(line: LogLine) -> bool:
 
 def _last_failure(place: Place, store: Store) -> tuple[str, str | None]:
     """Class and message of the last failure that a step recorded."""
-    for generation in reversed(_generations(store, place)):
+    from airflow_mlops.artifacts import all_generations
+
+    for generation in all_generations(store, place):
         records = {}
-        for key in store.list(replace(place, generation=generation).generation_key):
+        for key in store.list(generation.generation_key):
             number = key.rpartition("/")[2].removeprefix("failure-").removesuffix(".json")
             if number.isdigit():
                 records[int(number)] = key

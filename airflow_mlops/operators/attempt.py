@@ -52,15 +52,15 @@ class Attempt:
         """Decide an attempt's paths; :meth:`make` makes the folders."""
         parent = settings.work_dir or Path(tempfile.gettempdir())
         workspace = parent / f"mlops-{attempt_id}"
-        in_store = store.local_path(identity.place.attempt_key(attempt_id))
-        return cls(
-            id=attempt_id,
-            identity=identity,
-            store=store,
-            settings=settings,
-            workspace=workspace,
-            outputs=(in_store or workspace) / "outputs",
-        )
+        attempt = cls(attempt_id, identity, store, settings, workspace, outputs=workspace / "outputs")
+        attempt.move(identity)
+        return attempt
+
+    def move(self, identity: TaskIdentity) -> None:
+        """Go to another place of the store. Nothing may have been made yet."""
+        self.identity = identity
+        in_store = self.store.local_path(self.key)
+        self.outputs = (in_store or self.workspace) / "outputs"
 
     def make(self) -> None:
         """Make the folders. Where the store is a folder, the program writes its outputs straight into it."""

@@ -77,7 +77,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
         self._need_image(attempt)
         with _daemon_errors(self.task_id):
-            remove_leftovers(self.cli, attempt.identity, self.log)
+            remove_leftovers(self.cli, attempt, self.log)
             container = self._create(attempt)
             try:
                 self._start(container, attempt)

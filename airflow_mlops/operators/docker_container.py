@@ -10,6 +10,8 @@ from docker.types import DeviceRequest, LogConfig, Mount
 from requests.exceptions import ReadTimeout
 
 from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.identity import LABEL
+from airflow_mlops.operators.ownership import ensure_owner
 from airflow_mlops.operators.staging import check_host_path
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.docker import DockerStepOperator
-    from airflow_mlops.operators.identity import TaskIdentity
+    from airflow_mlops.operators.program import Invocation
 
 NANO = 10**9
 
@@ -47,10 +49,17 @@ def create(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount]) 
         tty=operator.tty,
         hostname=operator.hostname,
         ports=list(operator.port_bindings),
-        labels=attempt.identity.labels(attempt.id),
+        labels={**attempt.identity.labels(attempt.id), **_deadline(invocation)},
         host_config=_host_config(operator, attempt, mounts),
     )
     return container
+
+
+def _deadline(invocation: Invocation) -> dict[str, str]:
+    """When the step's timeout ends, seconds since the epoch, so that whoever finds the container knows it."""
+    if invocation.timeout is None:
+        return {}
+    return {f"{LABEL}.deadline": str(round(time.time() + invocation.timeout.total_seconds()))}
 
 
 def _host_config(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount]) -> dict[str, Any]:
@@ -132,9 +141,16 @@ def wait_for_exit(
             return state
 
 
-def remove_leftovers(cli: APIClient, identity: TaskIdentity, log: Any) -> None:
-    """Remove every container that an earlier try of this task instance left, running or not, so that never two of them live."""
-    labels = [f"{name}={value}" for name, value in identity.task_labels.items()]
-    for container in cli.containers(all=True, filters={"label": labels}):
+def remove_leftovers(cli: APIClient, attempt: Attempt, log: Any) -> None:
+    """
+    Remove every container that an earlier try of this task instance left, running or not, so that never two of them live.
+
+    :raises Superseded: if this try has been replaced meanwhile: then what it finds may be its successor's
+    """
+    labels = [f"{name}={value}" for name, value in attempt.identity.task_labels.items()]
+    found = cli.containers(all=True, filters={"label": labels})
+    if found:
+        ensure_owner(attempt)
+    for container in found:
         log.info("Removing container %s of an earlier try", container["Id"][:12])
         cli.remove_container(container["Id"], force=True, v=True)

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.artifacts import Place
+from airflow_mlops.artifacts import Claim, Place, Try, find_committed, generation_of, newest_claim
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Store
 
 LABEL = "mlops"
 MANAGED = f"{LABEL}.managed"
@@ -19,38 +23,78 @@ class TaskIdentity:
     One try of one task instance of one Airflow.
 
     :param instance: id of the Airflow installation
-    :param map_index: index of a mapped task, -1 for a plain one
+    :param current: what Airflow says about the try
     :param generation: number of the first try since the task was scheduled or cleared
-    :param ti_id: Airflow's id of this try
+    :param incarnation: 0, or how many deleted runs had the same run id before
     """
 
     instance: str
     dag_id: str
     run_id: str
     task_id: str
-    map_index: int
-    generation: int
-    try_number: int
-    ti_id: str
+    current: Try
+    generation: int = 1
+    incarnation: int = 0
 
     @classmethod
-    def of(cls, ti: Any, *, instance: str, retries: int) -> TaskIdentity:
+    def of(cls, ti: Any, run: Any, *, instance: str, retries: int) -> TaskIdentity:
         """
-        Read the identity off a running task instance.
+        Read the identity off a running task instance. Its generation is known once it is :meth:`placed`.
 
         :param ti: the task instance of the template context
+        :param run: the DAG run of the template context
         :param retries: the task's ``retries``, as the DAG file says at this try
         """
-        return cls(
-            instance=instance,
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
+        started = getattr(run, "start_date", None)
+        current = Try(
+            id=str(ti.id),
             map_index=-1 if ti.map_index is None else ti.map_index,
-            generation=generation(ti.max_tries, retries, ti.try_number),
             try_number=ti.try_number,
-            ti_id=str(ti.id),
+            max_tries=ti.max_tries,
+            retries=retries,
+            clears=int(getattr(run, "clear_number", None) or 0),
+            run_started=started.timestamp() if started is not None else 0.0,
         )
+        return cls(instance=instance, dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, current=current)
+
+    def placed(self, store: Store) -> TaskIdentity:
+        """
+        The same try with its generation, as the claims in the store tell. Nothing is written.
+
+        :raises Replaced: if a later try has claimed already
+        """
+        last = newest_claim(store, self.place)
+
+        def committed() -> bool:
+            assert last is not None  # noqa: S101 - asked only about a claim that was found
+            its = replace(self.place, generation=last.generation, incarnation=last.incarnation)
+            return find_committed(store, its) is not None
+
+        generation, incarnation = generation_of(self.current, last, committed)
+        return replace(self, generation=generation, incarnation=incarnation)
+
+    def claim(self) -> Claim:
+        """The claim that this try lays to its generation, now."""
+        return Claim(self.current, self.generation, self.incarnation, at=time.time())
+
+    @property
+    def map_index(self) -> int:
+        """Index of a mapped task, -1 for a plain one."""
+        return self.current.map_index
+
+    @property
+    def try_number(self) -> int:
+        return self.current.try_number
+
+    @property
+    def ti_id(self) -> str:
+        """Airflow's id of this try."""
+        return self.current.id
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether this is the first try since a clear, or of a run that was deleted and made again."""
+        return self.try_number == self.generation and (self.generation > 1 or self.incarnation > 0)
 
     @property
     def place(self) -> Place:
@@ -62,6 +106,7 @@ class TaskIdentity:
             step=self.task_id,
             iteration="-" if self.map_index < 0 else str(self.map_index),
             generation=self.generation,
+            incarnation=self.incarnation,
         )
 
     def labels(self, attempt: str) -> dict[str, str]:
@@ -69,6 +114,7 @@ class TaskIdentity:
         return {
             **self.task_labels,
             f"{LABEL}.generation": str(self.generation),
+            f"{LABEL}.incarnation": str(self.incarnation),
             f"{LABEL}.attempt": attempt,
             f"{LABEL}.try": str(self.try_number),
             f"{LABEL}.starter": self.ti_id,
@@ -85,15 +131,3 @@ class TaskIdentity:
             f"{LABEL}.task": self.task_id,
             f"{LABEL}.map-index": str(self.map_index),
         }
-
-
-def generation(max_tries: int, retries: int, try_number: int) -> int:
-    """
-    The number of the first try of the current order to run a task instance.
-
-    A clear sets ``max_tries`` to the tries used so far plus ``retries``; a retry changes neither. So the difference is constant until the
-    next clear. Where ``retries`` was edited in between it may lie outside of what is possible; then the try begins a generation of its own.
-    ``docs/state-model.md`` has the cases that this cannot tell apart.
-    """
-    first = max_tries - retries + 1
-    return first if 0 < first <= try_number else try_number

@@ -14,8 +14,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_mlops.artifacts import ArtifactError, OutputInvalid, Seal, StoreFailed, claim, instance_id, new_attempt_id
-from airflow_mlops.operators import budgets, staging
+from airflow_mlops.artifacts import (
+    AlreadyCommitted,
+    ArtifactError,
+    OutputInvalid,
+    Replaced,
+    Seal,
+    StepReference,
+    StoreFailed,
+    find_committed,
+    instance_id,
+    new_attempt_id,
+)
+from airflow_mlops.operators import budgets, ownership, staging
 from airflow_mlops.operators.attempt import Attempt, Ended
 from airflow_mlops.operators.contract import environment
 from airflow_mlops.operators.failures import (
@@ -74,13 +85,19 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
     attempt = _guarded(lambda: begin(operator, context), operator, None)
 
     def stages() -> dict[str, Any]:
-        _claim(attempt)
+        ownership.take(attempt)
+        if (done := _committed(operator, attempt)) is not None:
+            return done
         inputs = attempt.inputs or resolve_inputs(_wires(operator), ti=context["ti"], store=attempt.store)
         parameters = _parameters(operator, context)
         names = _template_names(operator, context, attempt, inputs, parameters)
         seal = _seal(operator, context, attempt, inputs, {**parameters, **inputs.parameters})
         artifacts, values = operator.produce(context, names, attempt)
-        return commit_references(attempt, seal, artifacts, values, kind=operator.kind, started=started)
+        ownership.ensure_owner(attempt)
+        try:
+            return commit_references(attempt, seal, artifacts, values, kind=operator.kind, started=started)
+        except AlreadyCommitted as lost:
+            return _winner(operator, attempt, lost)
 
     try:
         return _guarded(stages, operator, attempt)
@@ -106,9 +123,12 @@ def begin(operator: StepOperator, context: Any) -> Attempt:
         settings = load_settings()
         store = settings.open_store()
         identity = TaskIdentity.of(
-            context["ti"], instance=instance_id(store, settings.instance), retries=operator.retries or 0
+            context["ti"],
+            context["dag_run"],
+            instance=instance_id(store, settings.instance),
+            retries=operator.retries or 0,
         )
-        operator._attempt = Attempt.plan(identity, store, settings, new_attempt_id())
+        operator._attempt = Attempt.plan(identity.placed(store), store, settings, new_attempt_id())
     return operator._attempt
 
 
@@ -129,7 +149,9 @@ def names_for_author(operator: StepOperator, context: Any) -> dict[str, Any]:
 
 
 def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float) -> dict[str, Any]:
-    _claim(attempt)
+    ownership.take(attempt)
+    if (done := _committed(operator, attempt)) is not None:
+        return done
     inputs = attempt.inputs or resolve_inputs(_wires(operator), ti=context["ti"], store=attempt.store)
     parameters = {**_parameters(operator, context), **inputs.parameters}
     attempt.make()
@@ -143,26 +165,45 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
         ended = operator.run_program(attempt)
         staging.keep_checkpoint(attempt)
         _judge(operator, ended)
+        ownership.ensure_owner(attempt)
         return commit_outputs(
             operator.outputs, attempt, seal, ended, kind=operator.kind, started=started, log=operator.log
         )
+    except AlreadyCommitted as lost:
+        _discard(operator, attempt)
+        return _winner(operator, attempt, lost)
     except BaseException:
-        attempt.discard()
+        _discard(operator, attempt)
         raise
 
 
-def _claim(attempt: Attempt) -> None:
-    """
-    Make this try the owner of its generation.
+def _committed(operator: StepOperator, attempt: Attempt) -> dict[str, Any] | None:
+    """The reference to what this generation has committed already, if it has."""
+    found = find_committed(attempt.store, attempt.identity.place)
+    if found is None:
+        return None
+    manifest, reference = found
+    operator.log.info(
+        "Attempt %s of try %s has committed already, and its worker ended before Airflow heard of it. That result is published; nothing runs",
+        manifest.attempt,
+        manifest.try_,
+    )
+    return reference.to_json()
 
-    :raises Superseded: if the same try was claimed by another task instance
-    """
-    identity = attempt.identity
-    if not claim(attempt.store, identity.place, identity.try_number, identity.ti_id):
-        raise Superseded(
-            f"try {identity.try_number} of '{identity.task_id}' in run '{identity.run_id}' belongs to another task instance: the run was "
-            f"deleted and made again under the same id. Use another run id, or delete {attempt.store.uri(identity.place.run_key)}"
-        )
+
+def _winner(operator: StepOperator, attempt: Attempt, lost: AlreadyCommitted) -> dict[str, Any]:
+    """The reference to what another attempt of this generation committed first."""
+    operator.log.warning("%s. Its result is published", lost)
+    return StepReference.to(attempt.store.uri(attempt.identity.place.manifest_key), lost.winner).to_json()
+
+
+def _discard(operator: StepOperator, attempt: Attempt) -> None:
+    """Remove what the attempt left in the store, unless another try has it by now. What the attempt failed with must not be hidden by this."""
+    try:
+        if ownership.owns(attempt):
+            attempt.discard()
+    except (ArtifactError, OSError) as error:
+        operator.log.warning("%s stays in the store: %s", attempt.store.uri(attempt.key), error)
 
 
 def _wires(operator: StepOperator) -> Mapping[str, Any]:
@@ -298,6 +339,7 @@ def _seal(
         "instance": identity.instance,
         "map_index": identity.map_index,
         "generation": identity.generation,
+        "incarnation": identity.incarnation,
         "try": identity.try_number,
         "attempt": attempt.id,
         "starter": identity.ti_id,
@@ -360,6 +402,8 @@ def _guarded(stage: Callable[[], T], operator: StepOperator, attempt: Attempt | 
         budgets.settle(error, operator, attempt)
     except AirflowException:
         raise
+    except Replaced as error:
+        budgets.settle(Superseded(f"step '{operator.task_id}': {error}"), operator, None, cause=error)
     except OutputInvalid as error:
         budgets.settle(OutputsRefused(f"step '{operator.task_id}': {error}"), operator, attempt, cause=error)
     except (StoreFailed, OSError) as error:

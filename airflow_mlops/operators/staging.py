@@ -107,8 +107,7 @@ def _stage_source(operator: StepOperator, attempt: Attempt, folder: Path) -> Non
     if not folder.is_dir():
         raise BadStep(f"source folder {folder} does not exist on this worker")
     # The first try after a clear packs anew: who mends the code and clears the step wants the new code to run.
-    fresh = attempt.identity.generation > 1 and attempt.identity.try_number == attempt.identity.generation
-    found = source_for(attempt.store, attempt.identity.place, folder, fresh=fresh)
+    found = source_for(attempt.store, attempt.identity.place, folder, fresh=attempt.identity.begins_anew)
     if found.changed:
         operator.log.info("Step code changed since the run began: %s", ", ".join(found.changed))
     unpack_source(found.data, attempt.source)

@@ -17,7 +17,6 @@ from airflow_mlops.artifacts import (
     Artifact,
     Collected,
     ContentRefused,
-    DocumentInvalid,
     Manifest,
     NotFound,
     OutputInvalid,
@@ -26,11 +25,9 @@ from airflow_mlops.artifacts import (
     ReferenceRefused,
     StepReference,
     Store,
-    claim,
     collect,
     commit,
     find_committed,
-    owner,
     read_committed,
     seal_outputs,
 )
@@ -229,32 +226,3 @@ def test_sealing_again_changes_nothing_and_other_files_are_refused(
     with pytest.raises(ContentRefused, match="no longer those"):
         seal_outputs(file_store, place.attempt_key("a"), collect(tmp_path, declared))
     seal_outputs(file_store, place.attempt_key("b"), Collected())
-
-
-def test_the_highest_claim_owns(store: Store, place: Place) -> None:
-    assert owner(store, place) is None
-    assert claim(store, place, 2, "ti-2")
-    assert owner(store, place) == (2, "ti-2")
-    assert claim(store, place, 10, "ti-10")
-    assert claim(store, place, 9, "late")
-    assert owner(store, place) == (10, "ti-10")
-
-
-def test_a_claim_is_kept_by_whoever_was_first(store: Store, place: Place) -> None:
-    assert claim(store, place, 1, "one")
-    assert not claim(store, place, 1, "other")
-    assert claim(store, place, 1, "one")
-    assert owner(store, place) == (1, "one")
-
-
-def test_other_files_are_no_claims(file_store: Store, place: Place) -> None:
-    for name in ("claim-.json", "claim-x.json", "claim-99.json.tmp", "my-claim-98.json"):
-        file_store.put_if_absent(f"{place.generation_key}/{name}", b"{}")
-    assert owner(file_store, place) is None
-
-
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"owner": 1, "try": 3}', b'{"owner": "x", "try": 4}'])
-def test_a_claim_that_cannot_be_read_is_refused(file_store: Store, place: Place, data: bytes) -> None:
-    file_store.put_if_absent(place.claim_key(3), data)
-    with pytest.raises(DocumentInvalid, match="claim"):
-        owner(file_store, place)

@@ -114,6 +114,7 @@ def test_the_layout_is_the_documented_one() -> None:
     assert place.run_key == "prod/churn/run-1"
     assert place.source_key == "prod/churn/run-1/_source"
     assert place.generation_key == "prod/churn/run-1/route.fit/-/3"
+    assert Place("prod", "churn", "run-1", "fit", "-", 3, 1).generation_key == "prod/churn/run-1/fit/-/3.1"
     assert place.manifest_key == "prod/churn/run-1/route.fit/-/3/manifest.json"
     assert place.claim_key(4) == "prod/churn/run-1/route.fit/-/3/claim-4.json"
     assert place.checkpoint_key == "prod/churn/run-1/route.fit/-/3/checkpoint"

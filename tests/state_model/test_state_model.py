@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.state_model.rule import Claim, Superseded, Try, generation, place
+from airflow_mlops.artifacts.errors import Replaced
+from airflow_mlops.artifacts.generations import Claim, Try, first_try, generation_of
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
@@ -176,6 +177,10 @@ def as_try(fact: dict[str, Any]) -> Try:
     )
 
 
+def place(now: Try, last: Claim | None, *, committed: bool = False) -> tuple[int, int]:
+    return generation_of(now, last, lambda: committed)
+
+
 def replay(found: list[dict[str, Any]]) -> list[tuple[int, int]]:
     """The rule, try after try, each with the claim of the one before it, laid when its id was made."""
     places: list[tuple[int, int]] = []
@@ -231,7 +236,7 @@ def test_a_retry_of_a_run_made_again_whose_first_try_left_no_claim_is_kept_apart
 
 def test_a_try_whose_successor_has_claimed_stands_back(facts: Facts) -> None:
     first, retry = tries(facts, "worker_lost")
-    with pytest.raises(Superseded):
+    with pytest.raises(Replaced):
         place(as_try(first), Claim(as_try(retry), 1, 0, at=as_try(retry).run_started + 1))
 
 
@@ -243,7 +248,7 @@ def test_a_clear_lost_with_its_worker_is_noticed_once_the_generation_is_committe
 
 
 def test_the_sum_is_believed_only_where_it_can_be_true() -> None:
-    assert generation(max_tries=5, retries=2, try_number=5, after=3) == 4
-    assert generation(max_tries=1, retries=3, try_number=2) == 2
-    assert generation(max_tries=2, retries=0, try_number=2, after=1) == 2
-    assert generation(max_tries=1, retries=1, try_number=2, after=1) == 2
+    assert first_try(max_tries=5, retries=2, try_number=5, after=3) == 4
+    assert first_try(max_tries=1, retries=3, try_number=2) == 2
+    assert first_try(max_tries=2, retries=0, try_number=2, after=1) == 2
+    assert first_try(max_tries=1, retries=1, try_number=2, after=1) == 2

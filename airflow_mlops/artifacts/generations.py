@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The rule of ``docs/state-model.md`` by which a try finds its generation, as a pure function.
+The rule by which a try finds the generation it belongs to: ``docs/state-model.md`` as a pure function.
 
-It is replayed over what was measured, so that the page, the rule and Airflow cannot drift apart unseen.
+A retry goes on with the generation of the try before it, and a clear begins a new one; Airflow's numbers alone do not
+tell the two apart in every case, so a try compares itself with the newest claim.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from airflow_mlops.artifacts.errors import Replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +19,8 @@ class Try:
     """
     What a try knows about itself.
 
-    :param id: ``ti.id``, a UUID of version 7
+    :param id: ``ti.id``, a UUID of version 7: those of later tries are greater
+    :param max_tries: ``ti.max_tries``, which a clear changes and nothing else
     :param retries: the task's, from the DAG file as it was parsed at this try
     :param clears: ``dag_run.clear_number``
     :param run_started: ``dag_run.start_date``, seconds since the epoch
@@ -33,7 +38,7 @@ class Try:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """
-    What an earlier try left in its claim file.
+    What a try leaves in its claim file.
 
     :param generation: number of the first try of its generation
     :param incarnation: 0, or how many runs had the same run id before its own
@@ -46,11 +51,7 @@ class Claim:
     at: float
 
 
-class Superseded(Exception):
-    """A later try of the same task instance has claimed already; this one must end and touch nothing."""
-
-
-def generation(max_tries: int, retries: int, try_number: int, after: int = 0) -> int:
+def first_try(max_tries: int, retries: int, try_number: int, after: int = 0) -> int:
     """
     Number of the first try of the current order to run a task instance, as far as Airflow's numbers tell.
 
@@ -61,30 +62,33 @@ def generation(max_tries: int, retries: int, try_number: int, after: int = 0) ->
     return first if after < first <= try_number else try_number
 
 
-def place(now: Try, last: Claim | None, *, committed: bool = False) -> tuple[int, int]:
+def generation_of(now: Try, last: Claim | None, committed: Callable[[], bool]) -> tuple[int, int]:
     """
     Generation and incarnation of a try.
 
     :param last: the newest claim laid to this iteration of the step: highest incarnation, then highest try
-    :param committed: whether the generation of ``last`` has a manifest
-    :raises Superseded: if the newest claim is a later try's
+    :param committed: asked, if it matters, whether the generation of ``last`` has a manifest
+    :raises Replaced: if the newest claim is a later try's
     """
     if last is None:
-        return generation(now.max_tries, now.retries, now.try_number), 0
+        return first_try(now.max_tries, now.retries, now.try_number), 0
     if last.by.id == now.id:  # back from a deferral or a reschedule
         return last.generation, last.incarnation
     same_order = last.by.max_tries == now.max_tries
     if last.by.map_index == now.map_index and last.by.try_number >= now.try_number and last.by.id > now.id:
-        raise Superseded(last.by.id)
+        raise Replaced(
+            f"try {now.try_number} was replaced by try {last.by.try_number} of the same task (id {last.by.id}); "
+            "nothing of it counts any more"
+        )
     if (
         last.by.map_index != now.map_index  # the list of a mapped task changed
         or last.by.try_number >= now.try_number  # the run was deleted and made again
         or (same_order and last.by.clears == now.clears and last.at < now.run_started)  # the same, its first try unseen
     ):
-        return generation(now.max_tries, now.retries, now.try_number), last.incarnation + 1
+        return first_try(now.max_tries, now.retries, now.try_number), last.incarnation + 1
     if not same_order:  # cleared
-        return generation(now.max_tries, now.retries, now.try_number, last.by.try_number), last.incarnation
+        return first_try(now.max_tries, now.retries, now.try_number, last.by.try_number), last.incarnation
     if last.by.clears == now.clears:  # nothing was cleared: a retry, whatever the file says by now
         return last.generation, last.incarnation
-    undisturbed = now.max_tries - now.retries + 1 == last.generation and not committed
+    undisturbed = now.max_tries - now.retries + 1 == last.generation and not committed()
     return (last.generation if undisturbed else now.try_number), last.incarnation
