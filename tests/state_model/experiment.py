@@ -9,6 +9,7 @@ own; this process edits DAG files, triggers, clears, deletes and kills. ``python
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import sys
@@ -20,7 +21,7 @@ from installation import Airflow, prepare
 from scenarios import SCENARIOS, dag_test
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def _job(name: str) -> None:
@@ -57,10 +58,10 @@ def _stop(process: Any) -> None:
         process.join(10)
 
 
-def measure(home: Path) -> dict[str, Any]:
-    """Run every scenario; a scenario's facts are its tries, with the database's view beside them."""
+@contextlib.contextmanager
+def running(*jobs: str) -> Iterator[None]:
+    """A migrated database, and Airflow's scheduler and triggerer as processes; ``prepare`` comes first."""
     import fork_executor
-    from airflow import __version__
     from airflow.utils.db import initdb
 
     initdb()
@@ -69,9 +70,20 @@ def measure(home: Path) -> dict[str, Any]:
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
     DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
+    processes = [_start(name) for name in jobs]
+    try:
+        yield
+    finally:
+        for process in processes:
+            _stop(process)
+
+
+def measure(home: Path) -> dict[str, Any]:
+    """Run every scenario; a scenario's facts are its tries, with the database's view beside them."""
+    from airflow import __version__
+
     af = Airflow(home)
     facts: dict[str, Any] = {"airflow": __version__, "scenarios": {}, "seconds": {}}
-    processes = [_start("scheduler"), _start("triggerer")]
     wanted = sys.argv[2:] or [*SCENARIOS, "dag_test"]
 
     def run(name: str, scenario: Callable[[Airflow, str], list[str]]) -> None:
@@ -88,13 +100,10 @@ def measure(home: Path) -> dict[str, Any]:
         facts["scenarios"][name] = tries
         facts["seconds"][name] = round(time.monotonic() - began, 1)
 
-    try:
+    with running("scheduler", "triggerer"):
         for name, scenario in SCENARIOS.items():
             if name in wanted:
                 run(name, scenario)
-    finally:
-        for process in processes:
-            _stop(process)
     if "dag_test" in wanted:
         run("dag_test", dag_test)
     from probe import records

@@ -114,9 +114,10 @@ class Airflow:
         """Keep back the requests of the DAG's supervisors whose path ends so."""
         (self.home / f"hold-{dag_id}").write_text(request)
 
-    def held(self, dag_id: str) -> None:
-        """Wait until a request is kept back; its supervisor waits with it and holds no lock on the database."""
-        until(f"held request of {dag_id}", (self.home / f"held-{dag_id}").exists)
+    def held(self, dag_id: str) -> int:
+        """Wait until a request is kept back; its supervisor, whose pid is returned, waits with it and holds no lock on the database."""
+        path = self.home / f"held-{dag_id}"
+        return int(until(f"held request of {dag_id}", lambda: path.exists() and path.read_text()))
 
     def release(self, dag_id: str) -> None:
         """Let the requests pass."""

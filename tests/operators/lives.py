@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Put steps through what happens to tasks: retries, clears, lost workers, runs made again.
+
+A scheduler, an execution API and supervisors, all of them Airflow's own, as in ``tests/state_model``, whose parts this uses.
+``python lives.py HOME [SCENARIO…]`` leaves ``HOME/lives.json``: by scenario, the state of the run, how often the program of its one step
+ran, and the files that the step has in the store.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "state_model"))
+
+import psutil
+from experiment import running
+from installation import Airflow, prepare
+
+PROGRAM = "echo ran >> {ran}; [ -s {fail} ] && sed -i 1d {fail} && exit 3; wc -l < {ran} > $MLOPS_OUTPUT_N"
+STEP = (
+    "from airflow_mlops.operators import ProcessContainerOperator; "
+    'ProcessContainerOperator(task_id="step", command=["sh", "-c", {program!r}], outputs={{"n": "integer"}}, '
+    "retries={retries}, infra_retries=1)"
+)
+
+
+class Steps(Airflow):
+    """An Airflow whose DAGs hold one step each, which counts how often its program ran."""
+
+    def step(self, dag_id: str, retries: int = 1) -> None:
+        """(Re)write the DAG."""
+        program = PROGRAM.format(ran=self.path("ran", dag_id), fail=self.path("fail", dag_id))
+        self.write(dag_id, retries, STEP.format(program=program, retries=retries))
+
+    def path(self, what: str, dag_id: str) -> Path:
+        """A file that the program looks at."""
+        return self.home / f"{what}-{dag_id}"
+
+    def fail(self, dag_id: str, times: int = 1) -> None:
+        """Let the program fail when it runs next."""
+        self.path("fail", dag_id).write_text("once\n" * times)
+
+    def tries(self, dag_id: str) -> list[dict[str, Any]]:
+        """What the database says of them."""
+        return [{**row, "dag_id": dag_id} for row in self.rows(dag_id) if row["try_number"] and row["state"]]
+
+
+def kill_worker(supervisor: int) -> None:
+    """Kill a supervisor and its task process."""
+    process = psutil.Process(supervisor)
+    for one in [process, *process.children(recursive=True)]:
+        one.send_signal(signal.SIGKILL)
+
+
+def retried(af: Steps, dag_id: str) -> str:
+    af.fail(dag_id)
+    af.step(dag_id)
+    af.trigger(dag_id)
+    return af.ended(dag_id)
+
+
+def failed_too_often(af: Steps, dag_id: str) -> str:
+    """Airflow would allow 22 tries; the step's own budget is one retry."""
+    af.fail(dag_id, times=5)
+    af.step(dag_id, retries=1)
+    af.trigger(dag_id)
+    return af.ended(dag_id)
+
+
+def cleared_after_failure(af: Steps, dag_id: str) -> str:
+    """A clear begins a generation, and a generation has budgets of its own."""
+    af.fail(dag_id, times=3)
+    af.step(dag_id, retries=1)
+    af.trigger(dag_id)
+    af.ended(dag_id)
+    af.clear(dag_id)
+    return af.ended(dag_id)
+
+
+def cleared(af: Steps, dag_id: str) -> str:
+    af.step(dag_id)
+    af.trigger(dag_id)
+    af.ended(dag_id)
+    af.clear(dag_id)
+    return af.ended(dag_id)
+
+
+def edited_before_the_retry(af: Steps, dag_id: str) -> str:
+    """The sum of Airflow's numbers says that the retry is a generation of its own; the claims know better."""
+    af.fail(dag_id)
+    af.step(dag_id, retries=2)
+    af.hold(dag_id, "/state")
+    af.trigger(dag_id)
+    af.held(dag_id)
+    af.step(dag_id, retries=1)
+    af.noticed(dag_id)
+    af.release(dag_id)
+    return af.ended(dag_id)
+
+
+def made_again(af: Steps, dag_id: str) -> str:
+    cleared(af, dag_id)
+    af.delete(dag_id)
+    af.trigger(dag_id)
+    return af.ended(dag_id)
+
+
+def lost_after_the_commit(af: Steps, dag_id: str) -> str:
+    """The worker dies when the manifest is there and Airflow has not heard of it."""
+    af.hold(dag_id, "/return_value")
+    af.step(dag_id)
+    af.trigger(dag_id)
+    kill_worker(af.held(dag_id))
+    af.release(dag_id)
+    return af.ended(dag_id)
+
+
+SCENARIOS: dict[str, Callable[[Steps, str], str]] = {
+    scenario.__name__: scenario
+    for scenario in (
+        retried,
+        failed_too_often,
+        cleared,
+        cleared_after_failure,
+        edited_before_the_retry,
+        made_again,
+        lost_after_the_commit,
+    )
+}
+
+
+def main(home: Path, wanted: list[str]) -> None:
+    """Run the scenarios and write what came of them."""
+    prepare(home)
+    af = Steps(home)
+    found: dict[str, Any] = {}
+    with running("scheduler"):
+        for name in wanted or SCENARIOS:
+            state = SCENARIOS[name](af, name)
+            ran = af.path("ran", name).read_text().count("ran")
+            folder = next((home / "mlops").glob(f"*/{name}/run-1/step/-"))
+            files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+            found[name] = {"state": state, "ran": ran, "files": files}
+    (home / "lives.json").write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), sys.argv[2:])

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of a step that is retried, cleared, lost or made again, in a running Airflow: ``docs/state-model.md`` as it is lived."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
+Lives = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    """What ``lives.py`` saw; it runs in a process of its own, since Airflow reads its configuration when it is imported."""
+    home = tmp_path_factory.mktemp("lives") / "home"
+    home.mkdir()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")}
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("lives.py")), str(home)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(timeout=500)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if code:
+        pytest.fail((home / "log").read_text(errors="replace")[-6000:])
+    found: Lives = json.loads((home / "lives.json").read_text())
+    return found
+
+
+def generations(life: dict[str, Any]) -> list[str]:
+    """The folders of generations that have a manifest."""
+    return sorted(str(Path(name).parent) for name in life["files"] if name.endswith("/manifest.json"))
+
+
+def attempts(life: dict[str, Any], generation: str) -> set[str]:
+    """The attempts that left something in a generation."""
+    return {m[1] for name in life["files"] if (m := re.match(rf"{re.escape(generation)}/([0-9a-f]{{12}})/", name))}
+
+
+def outcome(life: dict[str, Any]) -> tuple[str, int, list[str]]:
+    return life["state"], life["ran"], generations(life)
+
+
+def test_a_retry_goes_on_with_its_generation(lives: Lives) -> None:
+    assert outcome(lives["retried"]) == ("success", 2, ["1"])
+    assert {"1/claim-1.json", "1/claim-2.json", "1/failure-1.json"} <= set(lives["retried"]["files"])
+
+
+def test_what_a_failed_attempt_wrote_is_gone(lives: Lives) -> None:
+    assert len(attempts(lives["retried"], "1")) == 1
+    assert attempts(lives["failed_too_often"], "1") == set()
+
+
+def test_a_program_is_retried_as_often_as_its_budget_says_and_no_more(lives: Lives) -> None:
+    assert outcome(lives["failed_too_often"]) == ("failed", 2, [])
+
+
+def test_a_clear_runs_a_succeeded_step_again_and_keeps_both_results(lives: Lives) -> None:
+    assert outcome(lives["cleared"]) == ("success", 2, ["1", "2"])
+
+
+def test_a_clear_gives_a_failed_step_new_budgets(lives: Lives) -> None:
+    assert outcome(lives["cleared_after_failure"]) == ("success", 4, ["3"])
+
+
+def test_an_edit_of_retries_while_a_step_runs_does_not_change_its_generation(lives: Lives) -> None:
+    assert outcome(lives["edited_before_the_retry"]) == ("success", 2, ["1"])
+
+
+def test_a_run_made_again_does_not_meet_what_the_deleted_one_left(lives: Lives) -> None:
+    assert outcome(lives["made_again"]) == ("success", 3, ["1", "1.1", "2"])
+
+
+def test_a_worker_that_dies_after_the_commit_does_not_make_the_step_run_again(lives: Lives) -> None:
+    assert outcome(lives["lost_after_the_commit"]) == ("success", 1, ["1"])
+    assert "1/claim-2.json" in lives["lost_after_the_commit"]["files"]
