@@ -89,6 +89,7 @@ class StepOperator(BaseOperator):
     }
     template_ext: Sequence[str] = ()
     ui_color = "#e8f1f8"
+    _converted: ClassVar[frozenset[str]]
     overwrite_rtif_after_execution = True
 
     def __init__(
@@ -141,6 +142,26 @@ class StepOperator(BaseOperator):
         if program is not None:
             inputs = {name: str(wire) for name, wire in program.inputs.items()}
         self.__dict__.update(image=image, command=command, args=args, env=env, parameters=parameters, inputs=inputs)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        """
+        Do what Airflow's operators do when an attribute is assigned, sooner.
+
+        They look for a converter by name each time. A constructor assigns a hundred attributes, so that was a third of what a DAG of steps
+        costs to parse; which names have a converter is known by the class.
+        """
+        if key in self._converted or self._BaseOperator__instantiated:  # type: ignore[attr-defined]
+            super().__setattr__(key, value)
+            return
+        object.__setattr__(self, key, value)
+        if not self._BaseOperator__from_mapped:  # type: ignore[attr-defined]
+            keywords = self._BaseOperator__init_kwargs  # type: ignore[attr-defined]
+            if key in keywords:
+                keywords[key] = value
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._converted = _converted_attributes(cls)
 
     def _runtime_keywords(self, image: str | None, keywords: dict[str, Any]) -> dict[str, Any]:
         """The keywords of the next class, after a runtime took its own; a method, since another ``__init__`` would cost every step."""
@@ -226,6 +247,15 @@ class StepOperator(BaseOperator):
 
             context["mlops_names"] = names = names_for_author(self, context)
         return {**context, **names}
+
+
+def _converted_attributes(cls: type) -> frozenset[str]:
+    """The attributes that Airflow converts when they are assigned: a class has a method for each of them."""
+    prefix = "_convert_"
+    return frozenset(name.removeprefix(prefix) for name in dir(cls) if name.startswith(prefix))
+
+
+StepOperator._converted = _converted_attributes(StepOperator)
 
 
 def _read(model: type[Model], values: Mapping[str, Any] | None) -> dict[str, Model]:
