@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from airflow_mlops.artifacts.manifest import Manifest, OutputsSeal, Seal
     from airflow_mlops.artifacts.metrics import parse_metrics
     from airflow_mlops.artifacts.outputs import Collected, collect
-    from airflow_mlops.artifacts.parameters import check_parameter
+    from airflow_mlops.artifacts.parameters import check_parameter, returned_parameter
     from airflow_mlops.artifacts.source import Packed, RunSource, pack_source, source_for, unpack_source
     from airflow_mlops.artifacts.store import Store
     from airflow_mlops.artifacts.transfer import ArchiveItem, Caps, archive, extract
@@ -71,7 +71,7 @@ _HOMES = {
     "manifest": ("Manifest", "OutputsSeal", "Seal"),
     "metrics": ("parse_metrics",),
     "outputs": ("Collected", "collect"),
-    "parameters": ("check_parameter",),
+    "parameters": ("check_parameter", "returned_parameter"),
     "source": ("Packed", "RunSource", "pack_source", "source_for", "unpack_source"),
     "store": ("Store",),
     "transfer": ("ArchiveItem", "Caps", "archive", "extract"),
@@ -127,6 +127,7 @@ __all__ = [
     "parse_metrics",
     "protect",
     "read_committed",
+    "returned_parameter",
     "seal_outputs",
     "source_for",
     "unpack_source",

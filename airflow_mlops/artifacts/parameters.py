@@ -38,6 +38,18 @@ def parse_parameter(type_name: str, data: bytes) -> Any:
     return check_parameter(type_name, text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n"))
 
 
+def returned_parameter(type_name: str, value: Any) -> Any:
+    """
+    Take what an operator returned as a parameter. Text, such as what a shell printed, is read as the text of a file would be.
+
+    :return: the value as JSON gives it back
+    :raises ValueError: if it is of another type, no JSON, or too large
+    """
+    if isinstance(value, str) and type_name != "string":
+        return parse_parameter(type_name, value.encode("utf-8", "surrogatepass"))
+    return check_parameter(type_name, value)
+
+
 def check_parameter(type_name: str, value: Any) -> Any:
     """
     Check a value against the type of a parameter. ``1.0`` is a number and no integer, ``true`` is neither.

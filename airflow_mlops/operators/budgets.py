@@ -42,7 +42,7 @@ def settle(
         raise AirflowFailException(f"{headline} (no retry left: {failure.budget} is {allowance})") from (
             cause or failure
         )
-    raise type(failure)(f"{headline} (retry {used} of {allowance})") from cause
+    raise type(failure)(f"{headline} (retry {used} of {allowance})") from (cause or failure.__cause__)
 
 
 def _record_and_count(failure: StepFailure, attempt: Attempt) -> int:

@@ -82,7 +82,9 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             try:
                 self._start(container, attempt)
                 ended = self._await_end(container, attempt)
-                self._collect(container, attempt)
+                if self._transfer is not None:
+                    self._transfer.bring_checkpoint(self.cli, container)
+                    self._transfer.bring_outputs(self.cli, container)
             finally:
                 self._remove(container)
         return ended
@@ -187,6 +189,9 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         if state is None:
             self.cli.stop(container, timeout=GRACE)
             self._follower.join(5)
+            if self._transfer is not None:
+                with contextlib.suppress(Exception):  # the timeout is what the step ends with
+                    self._transfer.bring_checkpoint(self.cli, container)
             raise StepTimeout(
                 f"step '{self.task_id}' ran longer than its timeout of {timeout:g} s and was stopped; give it more time with timeout"
             )
@@ -196,10 +201,6 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             out_of_memory=bool(state.get("OOMKilled")),
             facts={"image": self.image, "image_id": self._image_id, "container": container},
         )
-
-    def _collect(self, container: str, attempt: Attempt) -> None:
-        if self._transfer is not None:
-            self._transfer.after_end(self.cli, container)
 
     def _remove(self, container: str) -> None:
         with contextlib.suppress(Exception):  # what cannot be removed now is removed before the next try, or by clean

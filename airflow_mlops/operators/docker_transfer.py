@@ -42,8 +42,11 @@ class Transfer(Protocol):
     def before_start(self, cli: APIClient, container: str) -> None:
         """Bring the inputs in."""
 
-    def after_end(self, cli: APIClient, container: str) -> None:
-        """Bring the outputs out."""
+    def bring_outputs(self, cli: APIClient, container: str) -> None:
+        """Bring the outputs out, once the program has ended."""
+
+    def bring_checkpoint(self, cli: APIClient, container: str) -> None:
+        """Bring the checkpoint out, however the program has ended."""
 
     def close(self, cli: APIClient) -> None:
         """Remove what :meth:`prepare` made. May be called for a container that was never created."""
@@ -83,7 +86,10 @@ class BindTransfer:
     def before_start(self, cli: APIClient, container: str) -> None:
         """Everything is there already."""
 
-    def after_end(self, cli: APIClient, container: str) -> None:
+    def bring_outputs(self, cli: APIClient, container: str) -> None:
+        """Everything is there already."""
+
+    def bring_checkpoint(self, cli: APIClient, container: str) -> None:
         """Everything is there already."""
 
     def close(self, cli: APIClient) -> None:
@@ -132,11 +138,13 @@ class VolumeTransfer:
             yield ArchiveItem(f"{root}/checkpoint", attempt.checkpoint, mode, uid, gid)
         yield ArchiveItem(f"{root}/step.json", attempt.step_json, 0o444, 0, 0)
 
-    def after_end(self, cli: APIClient, container: str) -> None:
-        attempt = self._attempt
-        self._bring_out(cli, container, "outputs", attempt.outputs)
-        if attempt.checkpoint is not None:
-            self._bring_out(cli, container, "checkpoint", attempt.checkpoint)
+    def bring_outputs(self, cli: APIClient, container: str) -> None:
+        self._bring_out(cli, container, "outputs", self._attempt.outputs)
+
+    def bring_checkpoint(self, cli: APIClient, container: str) -> None:
+        if self._attempt.checkpoint is not None:
+            with staging.replaced_checkpoint(self._attempt) as folder:
+                self._bring_out(cli, container, "checkpoint", folder)
 
     def _bring_out(self, cli: APIClient, container: str, name: str, target: Path) -> None:
         chunks, _ = cli.get_archive(container, f"{CONTAINER_ROOT}/{name}")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_mlops.artifacts import (
     AlreadyCommitted,
@@ -46,6 +46,7 @@ from airflow_mlops.operators.publish import commit_outputs, commit_references
 from airflow_mlops.operators.resolve import ResolvedInputs, as_attributes, resolve_inputs, run_facts, template_names
 from airflow_mlops.operators.secrets import read_secrets
 from airflow_mlops.operators.settings import load_settings
+from airflow_mlops.operators.version_compat import CONTROL_FLOW
 from airflow_mlops.spec.templates import TemplateError, render
 
 if TYPE_CHECKING:
@@ -162,8 +163,7 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
         attempt.step_json.write_bytes(seal.to_bytes())
         attempt.store.put_if_absent(f"{attempt.key}/step.json", seal.to_bytes())
         _log_start(operator, attempt)
-        ended = operator.run_program(attempt)
-        staging.keep_checkpoint(attempt)
+        ended = _run(operator, attempt)
         _judge(operator, ended)
         ownership.ensure_owner(attempt)
         return commit_outputs(
@@ -175,6 +175,20 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
     except BaseException:
         _discard(operator, attempt)
         raise
+
+
+def _run(operator: StepOperator, attempt: Attempt) -> Ended:
+    """Run the program; its checkpoint is kept however it ends, since the next try needs it most after a timeout."""
+    try:
+        ended = operator.run_program(attempt)
+    except StepFailure:
+        try:
+            staging.keep_checkpoint(attempt)
+        except (ArtifactError, OSError) as error:
+            operator.log.warning("The checkpoint could not be kept: %s", error)
+        raise
+    staging.keep_checkpoint(attempt)
+    return ended
 
 
 def _committed(operator: StepOperator, attempt: Attempt) -> dict[str, Any] | None:
@@ -400,13 +414,13 @@ def _guarded(stage: Callable[[], T], operator: StepOperator, attempt: Attempt | 
         return stage()
     except StepFailure as error:
         budgets.settle(error, operator, attempt)
-    except AirflowException:
+    except CONTROL_FLOW:
         raise
     except Replaced as error:
         budgets.settle(Superseded(f"step '{operator.task_id}': {error}"), operator, None, cause=error)
     except OutputInvalid as error:
         budgets.settle(OutputsRefused(f"step '{operator.task_id}': {error}"), operator, attempt, cause=error)
-    except (StoreFailed, OSError) as error:
+    except (StoreFailed, OSError, AirflowRuntimeError) as error:
         budgets.settle(InfrastructureFailure(f"step '{operator.task_id}': {error}"), operator, attempt, cause=error)
     except ArtifactError as error:
         budgets.settle(BadStep(f"step '{operator.task_id}': {error}"), operator, attempt, cause=error)

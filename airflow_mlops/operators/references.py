@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_mlops.operators.base import StepOperator
 from airflow_mlops.operators.contract import Layout
-from airflow_mlops.operators.failures import BadStep, PolicyViolation
+from airflow_mlops.operators.failures import BadStep, OutputsRefused, PolicyViolation, ProgramFailed
+from airflow_mlops.operators.version_compat import CONTROL_FLOW
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Artifact
@@ -107,9 +108,16 @@ class WrappedOperator(ReferenceOperator):
     ) -> tuple[dict[str, Artifact], dict[str, Any]]:
         """Run the operator and read its result."""
         inner = self._make(names, attempt)
-        method = context.get("mlops_resume")
+        resumed = context.get("mlops_resume")
         started = time.monotonic()
-        result = _run_inner(inner, context) if method is None else inner.resume_execution(*method, context)
+        try:
+            result = _run_inner(inner, context) if resumed is None else inner.resume_execution(*resumed, context)
+        except CONTROL_FLOW:
+            raise
+        except Exception as error:
+            raise ProgramFailed(
+                f"step '{self.task_id}': {self.class_path} failed: {type(error).__name__}: {error}"
+            ) from error
         self.log.info("%s ended after %.1f s", self.class_path, time.monotonic() - started)
         return self._results(result, names, attempt)
 
@@ -119,11 +127,11 @@ class WrappedOperator(ReferenceOperator):
         if self._inner is not None:
             self._inner.on_kill()
 
-    def resume(self, context: Any, method: str, arguments: dict[str, Any] | None) -> dict[str, Any]:
-        """Go on where the operator deferred itself."""
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        """Go on where the operator deferred itself: what Airflow would call on it is called on it."""
         from airflow_mlops.operators.life import live_by_reference
 
-        return live_by_reference(self, {**context, "mlops_resume": (method, arguments)})
+        return live_by_reference(self, {**context, "mlops_resume": (next_method, next_kwargs)})
 
     def _make(self, names: Mapping[str, Any], attempt: Attempt) -> Any:
         allowed = attempt.settings.allowed_operators
@@ -142,7 +150,7 @@ class WrappedOperator(ReferenceOperator):
     def _results(
         self, result: Any, names: Mapping[str, Any], attempt: Attempt
     ) -> tuple[dict[str, Artifact], dict[str, Any]]:
-        from airflow_mlops.artifacts import check_parameter
+        from airflow_mlops.artifacts import returned_parameter
 
         artifacts: dict[str, Artifact] = {}
         parameters: dict[str, Any] = {}
@@ -154,34 +162,27 @@ class WrappedOperator(ReferenceOperator):
                 continue
             by_name = isinstance(result, Mapping) and name in result
             if not by_name and len(wanted) > 1:
-                raise BadStep(
+                raise OutputsRefused(
                     f"step '{self.task_id}': its operator returned {_shown(result)}; "
                     f"expected an object with {', '.join(wanted)}"
                 )
-            parameters[name] = check_parameter(output.type, result[name] if by_name else result)
+            try:
+                parameters[name] = returned_parameter(output.type, result[name] if by_name else result)
+            except ValueError as error:
+                raise OutputsRefused(
+                    f"step '{self.task_id}': output '{name}', which its operator returned, {error}"
+                ) from error
         return artifacts, parameters
 
 
 def _run_inner(inner: Any, context: Any) -> Any:
-    """
-    Execute an operator from within another one.
-
-    :raises TaskDeferred: if it defers itself; the trigger then comes back to :meth:`WrappedOperator.resume`
-    """
-    from airflow.providers.common.compat.sdk import TaskDeferred
+    """Execute an operator from within another one. It may defer itself; Airflow then comes back to :meth:`WrappedOperator.resume_execution`."""
     from airflow.sdk.bases.operator import ExecutorSafeguard
 
     token = ExecutorSafeguard.tracker.set(inner)
     try:
         inner.pre_execute(context)
         return inner.execute(context)
-    except TaskDeferred as deferral:
-        raise TaskDeferred(
-            trigger=deferral.trigger,
-            method_name="resume",
-            kwargs={"method": deferral.method_name, "arguments": deferral.kwargs},
-            timeout=deferral.timeout,
-        ) from None
     finally:
         ExecutorSafeguard.tracker.reset(token)
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -122,6 +124,26 @@ def _stage_checkpoint(attempt: Attempt) -> None:
     if local is None and attempt.store.exists(key):
         attempt.store.download(key, attempt.checkpoint)
     attempt.checkpoint.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def replaced_checkpoint(attempt: Attempt) -> Iterator[Path]:
+    """
+    An empty folder that takes the place of the checkpoint when it has been filled. What was there before is kept until then.
+
+    :return: the folder to fill
+    """
+    current = attempt.checkpoint
+    assert current is not None  # noqa: S101 - asked for only where a step has a checkpoint
+    fresh, before = (current.with_name(f"checkpoint-{attempt.id}-{what}") for what in ("new", "old"))
+    fresh.mkdir()
+    try:
+        yield fresh
+        current.rename(before)
+        fresh.rename(current)
+    finally:
+        for folder in (fresh, before):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep_checkpoint(attempt: Attempt) -> None:

@@ -4,6 +4,17 @@
 from __future__ import annotations
 
 from airflow import __version__ as airflow_version
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    DownstreamTasksSkipped,
+)
+
+try:
+    from airflow.sdk.exceptions import AirflowRescheduleException
+except ImportError:  # before 3.2
+    from airflow.exceptions import AirflowRescheduleException
 
 
 def _base_version() -> tuple[int, int]:
@@ -12,6 +23,16 @@ def _base_version() -> tuple[int, int]:
 
 
 AIRFLOW_V_3_2_PLUS = _base_version() >= (3, 2)
+
+
+CONTROL_FLOW: tuple[type[Exception], ...] = (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    DownstreamTasksSkipped,
+)
+"""What a task says to Airflow by raising it; none of it is a failure that a budget pays for. A deferral is no ``Exception``."""
 
 
 def retry_exponential_backoff(factor: float) -> bool | float:

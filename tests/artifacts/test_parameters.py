@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_mlops.artifacts import check_parameter
+from airflow_mlops.artifacts import check_parameter, returned_parameter
 from airflow_mlops.artifacts.parameters import MAX_PARAMETER, parse_parameter
 
 
@@ -86,3 +86,21 @@ def test_what_an_operator_returned_is_what_json_gives_back() -> None:
 def test_a_huge_result_is_refused() -> None:
     with pytest.raises(ValueError, match="at most"):
         check_parameter("list", [0] * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("type_name", "value", "expected"),
+    [("integer", "7\n", 7), ("object", '{"a": [1]}', {"a": [1]}), ("string", "7\n", "7\n"), ("list", [1, 2], [1, 2])],
+)
+def test_text_that_an_operator_returned_is_read_as_a_files_text(
+    type_name: str, value: object, expected: object
+) -> None:
+    assert returned_parameter(type_name, value) == expected
+
+
+@pytest.mark.parametrize(
+    ("type_name", "value"), [("integer", "seven"), ("integer", "7.5"), ("object", "[]"), ("number", "NaN")]
+)
+def test_text_of_another_type_is_refused(type_name: str, value: object) -> None:
+    with pytest.raises(ValueError, match="."):
+        returned_parameter(type_name, value)
