@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
+from pydantic import ValidationError
 
 from airflow_mlops.operators import settings as deployment
 from airflow_mlops.operators.artifact_arg import ArtifactXComArg
@@ -122,16 +123,14 @@ class StepOperator(BaseOperator):
         self.__dict__.update(
             step_retries=retries,
             infra_retries=infra_retries,
-            outputs=_read(Output, outputs),
-            secrets=_read(Secret, secrets),
+            outputs=_read("outputs", Output, outputs),
+            secrets=_read("secrets", Secret, secrets),
             source=source,
             step_resources=step_resources
-            or Resources.model_validate({"cpu": cpu, "memory": memory, "gpu": gpu, "shm": shm}),
+            or _checked("resources", Resources, {"cpu": cpu, "memory": memory, "gpu": gpu, "shm": shm}),
             step_timeout=step_timeout,
             checkpoint=checkpoint,
-            volumes=[
-                volume if isinstance(volume, Volume) else Volume.model_validate(volume) for volume in volumes or ()
-            ],
+            volumes=[_checked("volumes", Volume, volume) for volume in volumes or ()],
             program=program,
             _attempt=None,
             _killed=False,
@@ -258,8 +257,28 @@ def _converted_attributes(cls: type) -> frozenset[str]:
 StepOperator._converted = _converted_attributes(StepOperator)
 
 
-def _read(model: type[Model], values: Mapping[str, Any] | None) -> dict[str, Model]:
+def _read(keyword: str, model: type[Model], values: Mapping[str, Any] | None) -> dict[str, Model]:
     """Take the short or long form of each value, or the model that a spec's reader made of it."""
     if not values:
         return {}
-    return {name: value if isinstance(value, model) else model.model_validate(value) for name, value in values.items()}
+    if not isinstance(values, Mapping):
+        raise BadStep(f"{keyword} is {values!r}; expected a dictionary of {model.__name__.lower()}s by name")
+    return {name: _checked(f"{keyword}[{name!r}]", model, value) for name, value in values.items()}
+
+
+def _checked(where: str, model: type[Model], value: Any) -> Model:
+    """
+    Make a model of what an author wrote.
+
+    :raises BadStep: if it is none, with every problem of it
+    """
+    if isinstance(value, model):
+        return value
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}".removeprefix(": ")
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise BadStep(f"{where} is {value!r}: {problems}") from None

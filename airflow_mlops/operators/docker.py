@@ -164,6 +164,11 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
                 raise CannotStart(
                     f"step '{self.task_id}': image '{self.image}' cannot run {argv[:1] or 'its own command'}: {error.explanation}"
                 ) from error
+            if "could not select device driver" in str(error.explanation):
+                raise CannotStart(
+                    f"step '{self.task_id}' asks for GPUs (resources.gpu), and this Docker host gives containers no GPUs: {error.explanation}; "
+                    "install its NVIDIA container toolkit, or send the step to another worker"
+                ) from error
             raise
 
     def _follow(self, stream: Iterator[bytes], attempt: Attempt) -> None:

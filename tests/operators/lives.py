@@ -10,6 +10,8 @@ ran, and the files that the step has in the store.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -20,13 +22,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "state_model"))
 
 import psutil
 from experiment import running
-from installation import Airflow, prepare
+from installation import Airflow, prepare, until
 
 PROGRAM = "echo ran >> {ran}; [ -s {fail} ] && sed -i 1d {fail} && exit 3; wc -l < {ran} > $MLOPS_OUTPUT_N"
 STEP = (
     "from airflow_mlops.operators import ProcessContainerOperator; "
     'ProcessContainerOperator(task_id="step", command=["sh", "-c", {program!r}], outputs={{"n": "integer"}}, '
     "retries={retries}, infra_retries=1)"
+)
+
+
+WRAPPED = (
+    "from airflow_mlops.operators.references import WrappedOperator; from airflow_mlops.operators.program import Program; "
+    "WrappedOperator(task_id='step', class_path='wrapped.Deferring', arguments={arguments!r}, outputs={{'n': 'integer'}}, retries=1, "
+    "infra_retries=1, program=Program())"
+)
+CONTAINER = (
+    "from airflow_mlops.operators import DockerContainerOperator; "
+    "DockerContainerOperator(task_id='step', image='mlops-busybox:1', command=['sh', '-c', {program!r}], outputs={{'n': 'integer'}}, "
+    "volumes=[{{'source': {home!r}, 'target': {home!r}}}])"
 )
 
 
@@ -37,6 +51,12 @@ class Steps(Airflow):
         """(Re)write the DAG."""
         program = PROGRAM.format(ran=self.path("ran", dag_id), fail=self.path("fail", dag_id))
         self.write(dag_id, retries, STEP.format(program=program, retries=retries))
+
+    def wrap(self, dag_id: str, *, defer: bool) -> None:
+        """(Re)write a DAG whose step is the operator of ``wrapped.py``."""
+        shutil.copy(Path(__file__).with_name("wrapped.py"), self.home / "dags")
+        arguments = {"ran": str(self.path("ran", dag_id)), "fail": str(self.path("fail", dag_id)), "defer": defer}
+        self.write(dag_id, 1, WRAPPED.format(arguments=arguments))
 
     def path(self, what: str, dag_id: str) -> Path:
         """A file that the program looks at."""
@@ -121,6 +141,35 @@ def lost_after_the_commit(af: Steps, dag_id: str) -> str:
     return af.ended(dag_id)
 
 
+def deferred(af: Steps, dag_id: str) -> str:
+    """An operator that defers itself, fails once when it is resumed, and defers itself again."""
+    af.fail(dag_id)
+    af.wrap(dag_id, defer=True)
+    af.trigger(dag_id)
+    return af.ended(dag_id)
+
+
+def wrapped_and_failing(af: Steps, dag_id: str) -> str:
+    af.fail(dag_id, times=9)
+    af.wrap(dag_id, defer=False)
+    af.trigger(dag_id)
+    return af.ended(dag_id)
+
+
+def container_cleared_while_running(af: Steps, dag_id: str) -> str:
+    """The first container runs for ten minutes unless it is stopped."""
+    ran = af.path("ran", dag_id)
+    program = (
+        f"trap 'exit 143' TERM; [ -e {ran} ] && again=1; echo ran >> {ran}; "
+        "[ $again ] || { sleep 600 & wait; }; echo 1 > $MLOPS_OUTPUT_N"
+    )
+    af.write(dag_id, 0, CONTAINER.format(program=program, home=str(af.home)))
+    af.trigger(dag_id)
+    until("running container", ran.exists)
+    af.clear(dag_id, running=True)
+    return af.ended(dag_id)
+
+
 SCENARIOS: dict[str, Callable[[Steps, str], str]] = {
     scenario.__name__: scenario
     for scenario in (
@@ -131,6 +180,9 @@ SCENARIOS: dict[str, Callable[[Steps, str], str]] = {
         edited_before_the_retry,
         made_again,
         lost_after_the_commit,
+        deferred,
+        wrapped_and_failing,
+        container_cleared_while_running,
     )
 }
 
@@ -138,15 +190,19 @@ SCENARIOS: dict[str, Callable[[Steps, str], str]] = {
 def main(home: Path, wanted: list[str]) -> None:
     """Run the scenarios and write what came of them."""
     prepare(home)
+    os.environ["AIRFLOW__MLOPS__ALLOWED_OPERATORS"] = "wrapped.*"
+    os.environ["AIRFLOW__MLOPS__ALLOWED_VOLUMES"] = str(home)
     af = Steps(home)
     found: dict[str, Any] = {}
-    with running("scheduler"):
+    with running("scheduler", "triggerer"):
         for name in wanted or SCENARIOS:
             state = SCENARIOS[name](af, name)
             ran = af.path("ran", name).read_text().count("ran")
             folder = next((home / "mlops").glob(f"*/{name}/run-1/step/-"))
             files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-            found[name] = {"state": state, "ran": ran, "files": files}
+            manifests = [json.loads((folder / file).read_text()) for file in files if file.endswith("manifest.json")]
+            parameters = manifests[-1]["parameters"] if manifests else {}
+            found[name] = {"state": state, "ran": ran, "files": files, "parameters": parameters}
     (home / "lives.json").write_text(json.dumps(found, indent=1))
 
 

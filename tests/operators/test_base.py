@@ -77,3 +77,21 @@ def test_a_converter_of_a_subclass_is_applied() -> None:
             return value.upper()
 
     assert Louder(task_id="loud", word="a", command=["true"]).word == "A"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "says"),
+    [
+        ({"outputs": {"m": "modle"}}, r"outputs\['m'\] is 'modle'"),
+        ({"outputs": ["m"]}, r"outputs is \['m'\]; expected a dictionary"),
+        ({"secrets": {"T": {"connection": "c"}}}, r"secrets\['T'\].*names a field"),
+        ({"memory": "much"}, "resources is .*memory"),
+        ({"volumes": [{"source": "/a"}]}, "volumes is .*target"),
+    ],
+)
+def test_what_an_author_gets_wrong_is_named(keywords: dict[str, Any], says: str) -> None:
+    from airflow_mlops.operators import ProcessContainerOperator
+    from airflow_mlops.operators.failures import BadStep
+
+    with pytest.raises(BadStep, match=says):
+        ProcessContainerOperator(task_id="t", command=["true"], **keywords)

@@ -14,20 +14,44 @@ from typing import Any
 
 import pytest
 
+from tests.operators.test_docker import containers
+
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 Lives = dict[str, dict[str, Any]]
 
 
+WITHOUT_DOCKER = [
+    "retried",
+    "failed_too_often",
+    "cleared",
+    "cleared_after_failure",
+    "edited_before_the_retry",
+    "made_again",
+    "lost_after_the_commit",
+    "deferred",
+    "wrapped_and_failing",
+]
+
+
 @pytest.fixture(scope="module")
 def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    return live(tmp_path_factory, *WITHOUT_DOCKER)
+
+
+@pytest.fixture(scope="module")
+def container_lives(tmp_path_factory: pytest.TempPathFactory, docker_daemon: str, busybox_image: str) -> Lives:
+    return live(tmp_path_factory, "container_cleared_while_running")
+
+
+def live(tmp_path_factory: pytest.TempPathFactory, *scenarios: str) -> Lives:
     """What ``lives.py`` saw; it runs in a process of its own, since Airflow reads its configuration when it is imported."""
     home = tmp_path_factory.mktemp("lives") / "home"
     home.mkdir()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("lives.py")), str(home)],
+            [sys.executable, str(Path(__file__).with_name("lives.py")), str(home), *scenarios],
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,
@@ -92,3 +116,18 @@ def test_a_run_made_again_does_not_meet_what_the_deleted_one_left(lives: Lives) 
 def test_a_worker_that_dies_after_the_commit_does_not_make_the_step_run_again(lives: Lives) -> None:
     assert outcome(lives["lost_after_the_commit"]) == ("success", 1, ["1"])
     assert "1/claim-2.json" in lives["lost_after_the_commit"]["files"]
+
+
+def test_a_wrapped_operator_is_deferred_resumed_and_retried_with_its_own_arguments(lives: Lives) -> None:
+    assert outcome(lives["deferred"]) == ("success", 2, ["1"])
+    assert lives["deferred"]["parameters"] == {"n": 8}
+
+
+def test_a_wrapped_operator_that_fails_is_retried_as_often_as_the_step_says(lives: Lives) -> None:
+    assert outcome(lives["wrapped_and_failing"]) == ("failed", 2, [])
+
+
+@pytest.mark.docker
+def test_a_clear_of_a_running_step_stops_its_container_first(container_lives: Lives) -> None:
+    assert outcome(container_lives["container_cleared_while_running"]) == ("success", 2, ["2"])
+    assert containers() == []
