@@ -85,11 +85,11 @@ def test_a_secret_is_in_a_variable_or_a_file_and_in_no_log(run_dag: RunDag, tran
         HEAD
         + """
     step(
-        "hush", "test $TOKEN = hush-hush-value && echo it is $TOKEN && cat $MLOPS_STEP_JSON && env",
+        "hush", "test ${#TOKEN} = 15 && echo it is $TOKEN && cat $MLOPS_STEP_JSON && env",
         secrets={"TOKEN": {"variable": "token", "as": "env"}},
     )
     step(
-        "file", "test $(cat $MLOPS_SECRET_KEY) = pass-word && stat -c %a $MLOPS_SECRET_KEY && cat $MLOPS_SECRET_KEY",
+        "file", "test -s $MLOPS_SECRET_KEY && stat -c %a $MLOPS_SECRET_KEY && cat $MLOPS_SECRET_KEY",
         secrets={"KEY": {"connection": "store", "field": "password"}},
     )
     """,
@@ -102,6 +102,7 @@ def test_a_secret_is_in_a_variable_or_a_file_and_in_no_log(run_dag: RunDag, tran
     assert result.tasks == {"hush": "success", "file": "success" if files else "failed"}, result.log
     assert "it is ***" in result.log
     assert "hush-hush-value" not in result.log
+    assert "pass-word" not in result.log
     if files:
         assert "400" in result.log
     else:
@@ -121,7 +122,7 @@ TIMED_OUT = """
     from datetime import timedelta
     step(
         "resume",
-        "if [ -e $MLOPS_CHECKPOINT/n ]; then cat $MLOPS_CHECKPOINT/n > $MLOPS_OUTPUT_N; else echo 5 > $MLOPS_CHECKPOINT/n; exec sleep 600; fi",
+        "if [ -e $MLOPS_CHECKPOINT/n ]; then cat $MLOPS_CHECKPOINT/n > $MLOPS_OUTPUT_N; else echo 5 > $MLOPS_CHECKPOINT/n; trap 'exit 1' TERM; sleep 600 & wait; fi",
         checkpoint=True, retries=1, retry_delay=timedelta(seconds=1), step_timeout=timedelta(seconds=3), outputs={"n": "integer"},
     )
 """
