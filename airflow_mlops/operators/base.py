@@ -218,7 +218,11 @@ class StepOperator(BaseOperator):
         """Render an author's templates: Airflow's whole context, and our names beside it. Mapped tasks come through here, too."""
         if self.program is None and content is not None:
             # The inputs themselves come first; our names exist when they are known.
-            context = {**context, "mlops_names": {}} if content is self.inputs else self._with_our_names(context)
+            from airflow_mlops.operators.life import rendered_by_airflow
+
+            names: Any = {**context, "mlops_names": {}} if content is self.inputs else self._with_our_names(context)
+            render = super().render_template
+            return rendered_by_airflow(self, context, lambda: render(content, names, jinja_env, seen_oids))
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Any) -> dict[str, Any]:

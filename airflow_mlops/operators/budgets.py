@@ -9,11 +9,12 @@ up, or no retry can cure it, the task is failed for good.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_mlops.artifacts import ArtifactError
+from airflow_mlops.artifacts.generations import first_try
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt
@@ -24,12 +25,13 @@ _RECORD_LIMIT = 64 * 1024
 
 
 def settle(
-    failure: StepFailure, operator: StepOperator, attempt: Attempt | None, cause: BaseException | None = None
+    failure: StepFailure, operator: StepOperator, attempt: Attempt | None, ti: Any, cause: BaseException | None = None
 ) -> NoReturn:
     """
     Raise a failure in the form that makes Airflow do what the budgets say.
 
-    :param attempt: where the failure is recorded; without one, as when the store cannot be reached, tries are counted by Airflow alone
+    :param attempt: where the failure is recorded; without one, as when the store cannot be reached, every try since the last clear counts
+    :param ti: the task instance of the template context
     :raises StepFailure: if another try is worth it
     :raises AirflowFailException: if not
     """
@@ -37,12 +39,19 @@ def settle(
     if failure.budget is None:
         raise AirflowFailException(f"{headline} (not retried: a retry could not cure it)") from (cause or failure)
     allowance = operator.step_retries if failure.budget == "retries" else operator.infra_retries
-    used = _record_and_count(failure, attempt) if attempt is not None else 1
+    used = _tries(operator, ti) if attempt is None else _record_and_count(failure, attempt)
     if used > allowance:
         raise AirflowFailException(f"{headline} (no retry left: {failure.budget} is {allowance})") from (
             cause or failure
         )
-    raise type(failure)(f"{headline} (retry {used} of {allowance})") from (cause or failure.__cause__)
+    settled = type(failure)(f"{headline} (retry {used} of {allowance})")
+    settled.settled = True
+    raise settled from (cause or failure.__cause__)
+
+
+def _tries(operator: StepOperator, ti: Any) -> int:
+    """Tries since the task was scheduled or cleared, this one included, as far as Airflow's own numbers tell."""
+    return int(ti.try_number) - first_try(ti.max_tries, operator.retries or 0, ti.try_number) + 1
 
 
 def _record_and_count(failure: StepFailure, attempt: Attempt) -> int:

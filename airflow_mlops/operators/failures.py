@@ -21,6 +21,9 @@ class StepFailure(AirflowException):
     budget: ClassVar[Budget | None] = None
     """The budget that pays for another try; ``None`` when no retry can cure it."""
 
+    settled = False
+    """Whether the budgets have been asked, and have said that another try is worth it."""
+
 
 class ProgramFailed(StepFailure):
     """The user's program ended with a non-zero exit code."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
@@ -66,9 +66,9 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
     :raises AirflowFailException: if no other try is
     """
     started = time.time()
-    attempt = _guarded(lambda: begin(operator, context), operator, None)
+    attempt = _guarded(lambda: begin(operator, context), operator, None, context)
     try:
-        return _guarded(lambda: _live(operator, context, attempt, started), operator, attempt)
+        return _guarded(lambda: _live(operator, context, attempt, started), operator, attempt, context)
     finally:
         operator._attempt = None
         attempt.close()
@@ -83,7 +83,7 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
     :raises AirflowFailException: if no other try is
     """
     started = time.time()
-    attempt = _guarded(lambda: begin(operator, context), operator, None)
+    attempt = _guarded(lambda: begin(operator, context), operator, None, context)
 
     def stages() -> dict[str, Any]:
         ownership.take(attempt)
@@ -101,7 +101,7 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
             return _winner(operator, attempt, lost)
 
     try:
-        return _guarded(stages, operator, attempt)
+        return _guarded(stages, operator, attempt, context)
     finally:
         operator._attempt = None
 
@@ -146,7 +146,30 @@ def names_for_author(operator: StepOperator, context: Any) -> dict[str, Any]:
         values = _template_names(operator, context, attempt, attempt.inputs, {})
         return as_attributes({name: values[name] for name in ("inputs", "outputs", "run")})
 
-    return _guarded(names, operator, None)
+    return _guarded(names, operator, None, context)
+
+
+def rendered_by_airflow(operator: StepOperator, context: Any, render_it: Callable[[], T]) -> T:
+    """
+    Have Airflow render an author's template; one that does not render is not worth another try.
+
+    :raises AirflowFailException: if it does not
+    :raises InfrastructureFailure: if what it asks for cannot be reached
+    """
+
+    def stage() -> T:
+        try:
+            return render_it()
+        except (StepFailure, ArtifactError, AirflowRuntimeError, OSError):
+            raise
+        except Exception as error:
+            if isinstance(error, CONTROL_FLOW):
+                raise
+            raise BadStep(
+                f"step '{operator.task_id}': a template cannot be rendered: {type(error).__name__}: {error}"
+            ) from error
+
+    return _guarded(stage, operator, None, context)
 
 
 def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float) -> dict[str, Any]:
@@ -404,27 +427,33 @@ def _log_start(operator: StepOperator, attempt: Attempt) -> None:
     operator.log.info("Attempt %s of %s runs %s%s", attempt.id, operator.task_id, what, where)
 
 
-def _guarded(stage: Callable[[], T], operator: StepOperator, attempt: Attempt | None) -> T:
+def _guarded(stage: Callable[[], T], operator: StepOperator, attempt: Attempt | None, context: Any) -> T:
     """
     Run a stage; make a failure of one class of whatever it raises, and let only those be retried that a retry can cure.
 
     Airflow's own control flow (timeouts, skips, deferrals) passes through.
     """
+
+    def settle(failure: StepFailure, cause: Exception | None = None) -> NoReturn:
+        budgets.settle(failure, operator, attempt, context["ti"], cause)
+
     try:
         return stage()
     except StepFailure as error:
-        budgets.settle(error, operator, attempt)
+        if error.settled:  # by a stage within this one
+            raise
+        settle(error)
     except CONTROL_FLOW:
         raise
     except Replaced as error:
-        budgets.settle(Superseded(f"step '{operator.task_id}': {error}"), operator, None, cause=error)
+        settle(Superseded(f"step '{operator.task_id}': {error}"), error)
     except OutputInvalid as error:
-        budgets.settle(OutputsRefused(f"step '{operator.task_id}': {error}"), operator, attempt, cause=error)
+        settle(OutputsRefused(f"step '{operator.task_id}': {error}"), error)
     except (StoreFailed, OSError, AirflowRuntimeError) as error:
-        budgets.settle(InfrastructureFailure(f"step '{operator.task_id}': {error}"), operator, attempt, cause=error)
+        settle(InfrastructureFailure(f"step '{operator.task_id}': {error}"), error)
     except ArtifactError as error:
-        budgets.settle(BadStep(f"step '{operator.task_id}': {error}"), operator, attempt, cause=error)
+        settle(BadStep(f"step '{operator.task_id}': {error}"), error)
     except Exception as error:
         # Not a failure that anybody foresaw: trying again would hide it for as long as the budgets last.
         message = f"step '{operator.task_id}' met an error nobody foresaw: {type(error).__name__}: {error}"
-        budgets.settle(Unforeseen(message), operator, attempt, cause=error)
+        settle(Unforeseen(message), error)

@@ -85,7 +85,7 @@ def test_a_secret_is_in_a_variable_or_a_file_and_in_no_log(run_dag: RunDag, tran
         HEAD
         + """
     step(
-        "hush", "test ${#TOKEN} = 15 && echo it is $TOKEN && cat $MLOPS_STEP_JSON && env",
+        "hush", "test $(printf $TOKEN | wc -c) = 15 && echo it is $TOKEN && cat $MLOPS_STEP_JSON && env",
         secrets={"TOKEN": {"variable": "token", "as": "env"}},
     )
     step(
@@ -122,7 +122,7 @@ TIMED_OUT = """
     from datetime import timedelta
     step(
         "resume",
-        "if [ -e $MLOPS_CHECKPOINT/n ]; then cat $MLOPS_CHECKPOINT/n > $MLOPS_OUTPUT_N; else echo 5 > $MLOPS_CHECKPOINT/n; trap 'exit 1' TERM; sleep 600 & wait; fi",
+        "[ -e $MLOPS_CHECKPOINT/n ] && exec cp $MLOPS_CHECKPOINT/n $MLOPS_OUTPUT_N; echo 5 > $MLOPS_CHECKPOINT/n; trap exit TERM; sleep 600 & wait",
         checkpoint=True, retries=1, retry_delay=timedelta(seconds=1), step_timeout=timedelta(seconds=3), outputs={"n": "integer"},
     )
 """

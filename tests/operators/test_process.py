@@ -181,3 +181,22 @@ def test_a_secret_is_a_file_that_only_its_owner_reads_and_is_masked_in_the_log(r
     assert "400" in result.log
     assert "it is ***" in result.log
     assert "hush-hush-value" not in result.log
+
+
+@pytest.mark.parametrize("word", ["${#COUNT}", "{{ nothing_of_that_name.at_all }}", "{{ 1 / 0 }}"])
+def test_a_template_that_does_not_render_is_not_retried(run_dag: RunDag, word: str) -> None:
+    result = run_dag(HEAD + f"    step('bad', 'echo ' + {word!r}, retries=3)\n")
+    assert result.tasks == {"bad": "failed"}
+    assert "a template cannot be rendered" in result.log
+    assert "a retry could not cure it" in result.log
+
+
+def test_a_store_that_cannot_be_reached_uses_the_infrastructure_budget_up(run_dag: RunDag) -> None:
+    result = run_dag(
+        HEAD
+        + "    from datetime import timedelta\n    step('bad', 'true', infra_retries=1, retry_delay=timedelta(seconds=1))\n",
+        env={"AIRFLOW__MLOPS__STORE": "file:///proc/nowhere", "AIRFLOW__MLOPS__INSTANCE": "tests"},
+    )
+    assert result.tasks == {"bad": "failed"}
+    assert "infrastructure" in result.log
+    assert "no retry left: infra_retries is 1" in result.log
