@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.operators.contract import INHERITED
+
 if TYPE_CHECKING:
     from airflow_mlops.operators.contract import Layout
     from airflow_mlops.spec import Resources, Secret, Step
@@ -20,9 +22,6 @@ STORE = "<store>/<run>"
 
 SCRATCH = "<scratch>"
 """Stands for the folder of the attempt on the worker."""
-
-INHERITED = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH")
-"""What the process runtime lets through of the worker's environment. Said again, as its module imports Airflow."""
 
 _FLAGS = {
     "cap_add": "--cap-add",
@@ -100,7 +99,6 @@ def docker_line(planned: Planned) -> tuple[str, list[str]]:
         *(["--host", str(options["docker_url"])] if "docker_url" in options else []),
         "run",
         "--rm",
-        "--init",
     ]
     groups = [client, ["--user", str(options.get("user") or f"{os.getuid()}:{os.getgid()}")]]
     folder = planned.layout.source if planned.has_source else options.get("working_dir")

@@ -65,9 +65,8 @@ def logs(run: str, step: str | None, try_number: int | None, everything: bool, o
 
     RUN is "last", a pipeline, or the start or end of a run's name. Without STEP: which logs there are.
     """
-    from airflow_mlops.cli.embedded import read_log, task_logs
+    from airflow_mlops.cli.embedded import is_own, read_log, task_logs
     from airflow_mlops.cli.records import find_run
-    from airflow_mlops.cli.results import is_own
 
     record = find_run(run)
     found = task_logs(record.path)

@@ -16,12 +16,11 @@ from airflow_mlops.cli.progress import step_name
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Artifact, Manifest, Place, Store
-    from airflow_mlops.cli.embedded import LogLine, RunRecord, TaskResult
+    from airflow_mlops.cli.embedded import RunRecord, TaskResult
     from airflow_mlops.cli.records import Order
 
 _FAILURE_LIMIT = 64 * 1024
 _CLASSES = re.compile(r"^\w+: (?:[a-z-]+: (?=step '))?")
-_OWN_LOGGERS = ("airflow.task.", "task.stdout", "task.stderr")
 _REASON = 200
 _TAIL = 20
 """Lines of its own log that a failed step is shown with."""
@@ -181,18 +180,13 @@ def plain_reason(text: str, step: str) -> str:
 
 def _own_lines(log: Path) -> list[str]:
     """The last lines of a log that are the step's own: what its program printed, which its operator logs."""
-    from airflow_mlops.cli.embedded import read_log
+    from airflow_mlops.cli.embedded import is_own, read_log
 
     own: deque[str] = deque(maxlen=_TAIL)
     for line in read_log(log):
         if is_own(line):
             own.extend(line.event.splitlines())
     return list(own)
-
-
-def is_own(line: LogLine) -> bool:
-    """Whether a line of a step's log is the step's own, and not what Airflow says about itself."""
-    return line.logger.startswith(_OWN_LOGGERS) and not line.error
 
 
 def _last_failure(place: Place, store: Store) -> tuple[str, str | None]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 CONTAINER_ROOT = "/mlops"
 
+INHERITED = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH")
+"""Variables of the worker that a process gets. Airflow's own, with its connections and keys, are not among them."""
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -9,7 +9,7 @@ runs, never while a DAG file is parsed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -19,7 +19,6 @@ from airflow_mlops.artifacts import (
     ArtifactError,
     OutputInvalid,
     Replaced,
-    Seal,
     StepReference,
     StoreFailed,
     find_committed,
@@ -28,7 +27,6 @@ from airflow_mlops.artifacts import (
 )
 from airflow_mlops.operators import budgets, ownership, staging
 from airflow_mlops.operators.attempt import Attempt, Ended
-from airflow_mlops.operators.contract import environment
 from airflow_mlops.operators.failures import (
     BadStep,
     InfrastructureFailure,
@@ -41,13 +39,11 @@ from airflow_mlops.operators.failures import (
     Unforeseen,
 )
 from airflow_mlops.operators.identity import TaskIdentity
-from airflow_mlops.operators.program import Invocation, Program
+from airflow_mlops.operators.preparation import invocation_of, names_of, parameters_of, seal_of, wires_of
 from airflow_mlops.operators.publish import commit_outputs, commit_references
-from airflow_mlops.operators.resolve import ResolvedInputs, as_attributes, resolve_inputs, run_facts, template_names
-from airflow_mlops.operators.secrets import read_secrets
+from airflow_mlops.operators.resolve import as_attributes, resolve_inputs
 from airflow_mlops.operators.settings import load_settings
 from airflow_mlops.operators.version_compat import CONTROL_FLOW
-from airflow_mlops.spec.templates import TemplateError, render
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.base import StepOperator
@@ -89,10 +85,10 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
         ownership.take(attempt)
         if (done := _committed(operator, attempt)) is not None:
             return done
-        inputs = attempt.inputs or resolve_inputs(_wires(operator), ti=context["ti"], store=attempt.store)
-        parameters = _parameters(operator, context)
-        names = _template_names(operator, context, attempt, inputs, parameters)
-        seal = _seal(operator, context, attempt, inputs, {**parameters, **inputs.parameters})
+        inputs = attempt.inputs or resolve_inputs(wires_of(operator), ti=context["ti"], store=attempt.store)
+        parameters = parameters_of(operator, context)
+        names = names_of(operator, context, attempt, inputs, parameters)
+        seal = seal_of(operator, context, attempt, inputs, {**parameters, **inputs.parameters})
         artifacts, values = operator.produce(context, names, attempt)
         ownership.ensure_owner(attempt)
         try:
@@ -104,18 +100,6 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
         return _guarded(stages, operator, attempt, context)
     finally:
         operator._attempt = None
-
-
-def rendered_text(operator: StepOperator, text: str, names: Mapping[str, Any]) -> str:
-    """
-    Render one of a spec's templates.
-
-    :raises BadStep: if it does not render
-    """
-    try:
-        return render(text, names)
-    except TemplateError as error:
-        raise BadStep(f"step '{operator.task_id}': {error}") from error
 
 
 def begin(operator: StepOperator, context: Any) -> Attempt:
@@ -143,7 +127,7 @@ def names_for_author(operator: StepOperator, context: Any) -> dict[str, Any]:
     def names() -> dict[str, Any]:
         attempt = begin(operator, context)
         attempt.inputs = resolve_inputs(operator.inputs or {}, ti=context["ti"], store=attempt.store)
-        values = _template_names(operator, context, attempt, attempt.inputs, {})
+        values = names_of(operator, context, attempt, attempt.inputs, {})
         return as_attributes({name: values[name] for name in ("inputs", "outputs", "run")})
 
     return _guarded(names, operator, None, context)
@@ -176,13 +160,13 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
     ownership.take(attempt)
     if (done := _committed(operator, attempt)) is not None:
         return done
-    inputs = attempt.inputs or resolve_inputs(_wires(operator), ti=context["ti"], store=attempt.store)
-    parameters = {**_parameters(operator, context), **inputs.parameters}
+    inputs = attempt.inputs or resolve_inputs(wires_of(operator), ti=context["ti"], store=attempt.store)
+    parameters = {**parameters_of(operator, context), **inputs.parameters}
     attempt.make()
     try:
         staging.stage(operator, attempt, inputs)
-        attempt.invocation = _invocation(operator, context, attempt, inputs, parameters)
-        seal = _seal(operator, context, attempt, inputs, parameters)
+        attempt.invocation = invocation_of(operator, context, attempt, inputs, parameters)
+        seal = seal_of(operator, context, attempt, inputs, parameters)
         attempt.step_json.write_bytes(seal.to_bytes())
         attempt.store.put_if_absent(f"{attempt.key}/step.json", seal.to_bytes())
         _log_start(operator, attempt)
@@ -241,147 +225,6 @@ def _discard(operator: StepOperator, attempt: Attempt) -> None:
             attempt.discard()
     except (ArtifactError, OSError) as error:
         operator.log.warning("%s stays in the store: %s", attempt.store.uri(attempt.key), error)
-
-
-def _wires(operator: StepOperator) -> Mapping[str, Any]:
-    return operator.program.inputs if operator.program is not None else operator.inputs or {}
-
-
-def _parameters(operator: StepOperator, context: Any) -> dict[str, Any]:
-    """Declared parameters; a spec's are taken from the run's, an author's were given to the operator."""
-    if operator.program is None:
-        return dict(operator.parameters or {})
-    params = context["params"]
-    return {name: params[name] for name in operator.program.params}
-
-
-def _invocation(
-    operator: StepOperator, context: Any, attempt: Attempt, inputs: ResolvedInputs, parameters: Mapping[str, Any]
-) -> Invocation:
-    """Render the program and put the contract's variables into its environment."""
-    author = operator.program is None
-    program = _authors_program(operator) if author else _rendered(operator, context, attempt, inputs, parameters)
-    layout = operator.layout(attempt)
-    files, secret_environment = read_secrets(operator.secrets)
-    attempt.secret_files = files
-    variables = environment(
-        layout,
-        input_paths=inputs.paths(layout),
-        parameters=parameters,
-        outputs=operator.outputs,
-        secret_files={name: f"{layout.secrets}/{name}" for name in files},
-        checkpoint=operator.checkpoint,
-    )
-    if not author:
-        # Shown in the UI as the rendered fields of the task.
-        operator.command, operator.args = list(program.command), list(program.args)
-        operator.env, operator.parameters = dict(program.env), dict(parameters)
-        if hasattr(operator, "image"):
-            operator.image = program.image
-        operator.inputs = {
-            name: inputs.artifacts[name].uri if name in inputs.artifacts else inputs.parameters.get(name)
-            for name in program.inputs
-        }
-    return Invocation(
-        image=program.image,
-        command=program.command,
-        args=program.args,
-        environment={**variables, **program.env},
-        secret_environment=secret_environment,
-        working_directory=layout.source if attempt.has_source else None,
-        timeout=operator.step_timeout,
-    )
-
-
-def _authors_program(operator: StepOperator) -> Program:
-    for name in ("command", "args"):
-        value = getattr(operator, name)
-        if isinstance(value, str):
-            raise BadStep(f"{name} is the string {value!r}; expected a list, such as ['sh', '-c', {value!r}]")
-    return Program(
-        image=getattr(operator, "image", None),
-        command=[str(word) for word in operator.command or ()],
-        args=[str(word) for word in operator.args or ()],
-        env={str(name): str(value) for name, value in (operator.env or {}).items()},
-    )
-
-
-def _rendered(
-    operator: StepOperator, context: Any, attempt: Attempt, inputs: ResolvedInputs, parameters: Mapping[str, Any]
-) -> Program:
-    program = operator.program
-    assert program is not None  # noqa: S101 - the caller told the two forms apart
-    names = _template_names(operator, context, attempt, inputs, parameters)
-    return Program(
-        image=rendered_text(operator, program.image, names) if program.image else None,
-        command=[rendered_text(operator, word, names) for word in program.command],
-        args=[rendered_text(operator, word, names) for word in program.args],
-        env={name: rendered_text(operator, value, names) for name, value in program.env.items()},
-        inputs=program.inputs,
-    )
-
-
-def _template_names(
-    operator: StepOperator,
-    context: Any,
-    attempt: Attempt,
-    inputs: ResolvedInputs,
-    params: Mapping[str, Any],
-) -> dict[str, Any]:
-    return template_names(
-        operator.layout(attempt),
-        inputs=inputs,
-        outputs=operator.outputs,
-        params={name: value for name, value in params.items() if name not in inputs.parameters},
-        context=context,
-        try_number=attempt.identity.try_number,
-    )
-
-
-def _seal(
-    operator: StepOperator, context: Any, attempt: Attempt, inputs: ResolvedInputs, parameters: Mapping[str, Any]
-) -> Seal:
-    invocation, identity, layout = attempt.invocation, attempt.identity, operator.layout(attempt)
-    paths = inputs.paths(layout)
-    program_env = operator.env or {}
-    sealed_inputs = {
-        name: {
-            "type": artifact.type,
-            "path": paths.get(name),
-            "uri": artifact.uri,
-            "digest": artifact.digest,
-            "metadata": dict(artifact.metadata),
-        }
-        for name, artifact in inputs.artifacts.items()
-    }
-    step = {
-        "pipeline": identity.dag_id,
-        "name": identity.task_id,
-        "kind": operator.kind,
-        "runtime": operator.runtime,
-        "image": invocation.image if invocation else None,
-        "command": list(invocation.command) if invocation else [],
-        "args": list(invocation.args) if invocation else [],
-        "env": dict(program_env),
-        "params": dict(parameters),
-        "inputs": sealed_inputs,
-        "outputs": {
-            name: {"type": output.type, "path": layout.output(name, output)}
-            for name, output in operator.outputs.items()
-        },
-        "source": attempt.source_digest,
-    }
-    run = {
-        **run_facts(context),
-        "instance": identity.instance,
-        "map_index": identity.map_index,
-        "generation": identity.generation,
-        "incarnation": identity.incarnation,
-        "try": identity.try_number,
-        "attempt": attempt.id,
-        "starter": identity.ti_id,
-    }
-    return Seal.model_validate({"step": step, "run": run})
 
 
 def _judge(operator: StepOperator, ended: Ended) -> None:

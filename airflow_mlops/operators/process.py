@@ -19,16 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_mlops.operators.base import StepOperator
-from airflow_mlops.operators.contract import Layout
+from airflow_mlops.operators.contract import INHERITED, Layout
 from airflow_mlops.operators.failures import CannotStart, StepTimeout
 from airflow_mlops.operators.kinds import operators_by_kind
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt, Ended
     from airflow_mlops.operators.logs import LineLog
-
-INHERITED = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH")
-"""Variables of the worker that a program gets. Airflow's own, with its connections and keys, are not among them."""
 
 GRACE = 10.0
 """Seconds between asking a program to end and killing it."""

@@ -196,7 +196,7 @@ def _load_class(path: str) -> Any:
 
 def _rendered(operator: StepOperator, value: Any, names: Mapping[str, Any]) -> Any:
     """Render the strings in an argument, however deep."""
-    from airflow_mlops.operators.life import rendered_text
+    from airflow_mlops.operators.preparation import rendered_text
 
     if isinstance(value, str):
         return rendered_text(operator, value, names)

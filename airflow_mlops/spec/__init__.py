@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         StepSpec,
         Volume,
     )
+    from airflow_mlops.spec.pictures import to_mermaid, to_text
     from airflow_mlops.spec.problems import Problem, SpecError
-    from airflow_mlops.spec.render import to_mermaid, to_text
     from airflow_mlops.spec.schema import spec_schema
     from airflow_mlops.spec.templates import TemplateError, references, render
 
@@ -40,8 +40,8 @@ _HOMES = {
         "StepSpec",
         "Volume",
     ),
+    "pictures": ("to_mermaid", "to_text"),
     "problems": ("Problem", "SpecError"),
-    "render": ("to_mermaid", "to_text"),
     "schema": ("spec_schema",),
     "templates": ("TemplateError", "references", "render"),
 }

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mlops.cli import command_lines
 from tests.cli.support import call
 
 SPEC = """\
@@ -63,7 +62,7 @@ def test_a_docker_step_is_one_docker_run(spec: Path, capsys: pytest.CaptureFixtu
     said = call(capsys, "render", spec, "fit", "-p", "C=0.5")
     assert said.code == 0
     line = words(said.out)
-    assert line[:4] == ["docker", "run", "--rm", "--init"]
+    assert line[:3] == ["docker", "run", "--rm"]
     assert pairs(line, "--workdir") == ["/mlops/source"]
     assert pairs(line, "--cpus") == ["1.5"]
     assert pairs(line, "--memory") == pairs(line, "--memory-swap") == [str(2 << 30)]
@@ -116,11 +115,6 @@ def test_a_process_step_is_its_program_with_its_environment(spec: Path, capsys: 
     assert line[:4] == ["env", "-i", "-C", "<scratch>/source"]
     assert "MLOPS_INPUT_TRAIN=<scratch>/inputs/train/train.csv" in line
     assert line[-7:-5] == ["python", "fit.py"]
-
-
-def test_the_variables_that_a_process_inherits_are_those_of_the_runtime() -> None:
-    process = pytest.importorskip("airflow_mlops.operators.process")
-    assert command_lines.INHERITED == process.INHERITED
 
 
 def test_a_step_that_runs_no_program_has_no_command_line(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:

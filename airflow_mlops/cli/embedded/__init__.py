@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from airflow_mlops.cli.embedded.runner import run
     from airflow_mlops.cli.embedded.runs import RunRecord, list_runs, new_run_directory, remove_run, task_logs
-    from airflow_mlops.cli.embedded.task_log import LogLine, read_log, tail_of_failure
+    from airflow_mlops.cli.embedded.task_log import LogLine, is_own, read_log, tail_of_failure
 
 _HOMES = {
     "home": ("instance", "store_url"),
@@ -49,7 +49,7 @@ _HOMES = {
     ),
     "runner": ("run",),
     "runs": ("RunRecord", "list_runs", "new_run_directory", "remove_run", "task_logs"),
-    "task_log": ("LogLine", "read_log", "tail_of_failure"),
+    "task_log": ("LogLine", "is_own", "read_log", "tail_of_failure"),
 }
 _LAZY = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -64,6 +64,7 @@ __all__ = [
     "TaskEvent",
     "TaskResult",
     "instance",
+    "is_own",
     "list_runs",
     "new_run_directory",
     "read_log",

@@ -62,13 +62,15 @@ def tail_of_failure(path: Path, n: int = 20) -> tuple[list[LogLine], str]:
             reason = line.error
         elif line.level in ("error", "critical"):
             fallback = line.event.splitlines()[0] if line.event else fallback
-        if _is_own(line):
+        if is_own(line):
             own.append(line)
     return list(own), reason or fallback
 
 
-def _is_own(line: LogLine) -> bool:
+def is_own(line: LogLine) -> bool:
     """
+    Whether a line of a step's log is the step's own.
+
     What Airflow says about itself is left out, be it the task runner or the supervisor; ``airflow.task`` is where an
     operator logs, and with it the program that it runs.
     """

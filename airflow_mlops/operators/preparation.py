@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What is decided before a step's program starts: its parameters, what it runs with everything rendered, and the seal that says so.
+
+Nothing here writes; the stages of :mod:`~airflow_mlops.operators.life` do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.artifacts import Seal
+from airflow_mlops.operators.contract import environment
+from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.program import Invocation, Program
+from airflow_mlops.operators.resolve import ResolvedInputs, run_facts, template_names
+from airflow_mlops.operators.secrets import read_secrets
+from airflow_mlops.spec.templates import TemplateError, render
+
+if TYPE_CHECKING:
+    from airflow_mlops.operators.attempt import Attempt
+    from airflow_mlops.operators.base import StepOperator
+
+
+def wires_of(operator: StepOperator) -> Mapping[str, Any]:
+    """The inputs as they were written: a spec's references, or what an author gave the operator."""
+    return operator.program.inputs if operator.program is not None else operator.inputs or {}
+
+
+def parameters_of(operator: StepOperator, context: Any) -> dict[str, Any]:
+    """Declared parameters; a spec's are taken from the run's, an author's were given to the operator."""
+    if operator.program is None:
+        return dict(operator.parameters or {})
+    params = context["params"]
+    return {name: params[name] for name in operator.program.params}
+
+
+def invocation_of(
+    operator: StepOperator, context: Any, attempt: Attempt, inputs: ResolvedInputs, parameters: Mapping[str, Any]
+) -> Invocation:
+    """Render the program and put the contract's variables into its environment."""
+    author = operator.program is None
+    program = _authors_program(operator) if author else _rendered(operator, context, attempt, inputs, parameters)
+    layout = operator.layout(attempt)
+    files, secret_environment = read_secrets(operator.secrets)
+    attempt.secret_files = files
+    variables = environment(
+        layout,
+        input_paths=inputs.paths(layout),
+        parameters=parameters,
+        outputs=operator.outputs,
+        secret_files={name: f"{layout.secrets}/{name}" for name in files},
+        checkpoint=operator.checkpoint,
+    )
+    if not author:
+        # Shown in the UI as the rendered fields of the task.
+        operator.command, operator.args = list(program.command), list(program.args)
+        operator.env, operator.parameters = dict(program.env), dict(parameters)
+        if hasattr(operator, "image"):
+            operator.image = program.image
+        operator.inputs = {
+            name: inputs.artifacts[name].uri if name in inputs.artifacts else inputs.parameters.get(name)
+            for name in program.inputs
+        }
+    return Invocation(
+        image=program.image,
+        command=program.command,
+        args=program.args,
+        environment={**variables, **program.env},
+        secret_environment=secret_environment,
+        working_directory=layout.source if attempt.has_source else None,
+        timeout=operator.step_timeout,
+    )
+
+
+def _authors_program(operator: StepOperator) -> Program:
+    for name in ("command", "args"):
+        value = getattr(operator, name)
+        if isinstance(value, str):
+            raise BadStep(f"{name} is the string {value!r}; expected a list, such as ['sh', '-c', {value!r}]")
+    return Program(
+        image=getattr(operator, "image", None),
+        command=[str(word) for word in operator.command or ()],
+        args=[str(word) for word in operator.args or ()],
+        env={str(name): str(value) for name, value in (operator.env or {}).items()},
+    )
+
+
+def _rendered(
+    operator: StepOperator, context: Any, attempt: Attempt, inputs: ResolvedInputs, parameters: Mapping[str, Any]
+) -> Program:
+    program = operator.program
+    assert program is not None  # noqa: S101 - the caller told the two forms apart
+    names = names_of(operator, context, attempt, inputs, parameters)
+    return Program(
+        image=rendered_text(operator, program.image, names) if program.image else None,
+        command=[rendered_text(operator, word, names) for word in program.command],
+        args=[rendered_text(operator, word, names) for word in program.args],
+        env={name: rendered_text(operator, value, names) for name, value in program.env.items()},
+        inputs=program.inputs,
+    )
+
+
+def names_of(
+    operator: StepOperator,
+    context: Any,
+    attempt: Attempt,
+    inputs: ResolvedInputs,
+    params: Mapping[str, Any],
+) -> dict[str, Any]:
+    return template_names(
+        operator.layout(attempt),
+        inputs=inputs,
+        outputs=operator.outputs,
+        params={name: value for name, value in params.items() if name not in inputs.parameters},
+        context=context,
+        try_number=attempt.identity.try_number,
+    )
+
+
+def seal_of(
+    operator: StepOperator, context: Any, attempt: Attempt, inputs: ResolvedInputs, parameters: Mapping[str, Any]
+) -> Seal:
+    invocation, identity, layout = attempt.invocation, attempt.identity, operator.layout(attempt)
+    paths = inputs.paths(layout)
+    program_env = operator.env or {}
+    sealed_inputs = {
+        name: {
+            "type": artifact.type,
+            "path": paths.get(name),
+            "uri": artifact.uri,
+            "digest": artifact.digest,
+            "metadata": dict(artifact.metadata),
+        }
+        for name, artifact in inputs.artifacts.items()
+    }
+    step = {
+        "pipeline": identity.dag_id,
+        "name": identity.task_id,
+        "kind": operator.kind,
+        "runtime": operator.runtime,
+        "image": invocation.image if invocation else None,
+        "command": list(invocation.command) if invocation else [],
+        "args": list(invocation.args) if invocation else [],
+        "env": dict(program_env),
+        "params": dict(parameters),
+        "inputs": sealed_inputs,
+        "outputs": {
+            name: {"type": output.type, "path": layout.output(name, output)}
+            for name, output in operator.outputs.items()
+        },
+        "source": attempt.source_digest,
+    }
+    run = {
+        **run_facts(context),
+        "instance": identity.instance,
+        "map_index": identity.map_index,
+        "generation": identity.generation,
+        "incarnation": identity.incarnation,
+        "try": identity.try_number,
+        "attempt": attempt.id,
+        "starter": identity.ti_id,
+    }
+    return Seal.model_validate({"step": step, "run": run})
+
+
+def rendered_text(operator: StepOperator, text: str, names: Mapping[str, Any]) -> str:
+    """
+    Render one of a spec's templates.
+
+    :raises BadStep: if it does not render
+    """
+    try:
+        return render(text, names)
+    except TemplateError as error:
+        raise BadStep(f"step '{operator.task_id}': {error}") from error
