@@ -125,9 +125,13 @@ def run_dag(airflow_home: Path, tmp_path: Path) -> RunDag:
             (dags / name).parent.mkdir(parents=True, exist_ok=True)
             (dags / name).write_text(content)
         answer = tmp_path / f"{dags.name}.json"
+        # A database of its own: tests give one DAG id to one DAG after the other, and Airflow 3.1 goes on with the first.
+        database = tmp_path / f"{dags.name}.db"
+        shutil.copyfile(airflow_home / "airflow.db", database)
         environment = {
             **os.environ,
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}",
             "PYTHONPATH": f"{ROOT}{os.pathsep}{dags}",
             **(env or {}),
         }
