@@ -19,6 +19,9 @@ _ENDS = {"success": "succeeded", "timeout": "ran out of time and was stopped", "
 _WIDE = 100
 """Columns of a terminal from which on a table has room for more in one line."""
 
+_COLUMN = 40
+"""Columns that metrics take then, before they go on in the next line."""
+
 
 def print_report(console: Console, outcome: Outcome) -> None:
     """Print how a run ended."""
@@ -62,7 +65,7 @@ def _table(console: Console, outcome: Outcome) -> None:
             looks.shortened(step.name, 24 if console.width < _WIDE else 50),
             Text(step.state, style=looks.style(step.state)),
             looks.seconds(step.seconds),
-            Text((", " if console.width >= _WIDE else "\n").join(_metrics(step))),
+            Text("\n".join(_filled(_metrics(step), _COLUMN if console.width >= _WIDE else 0))),
             Text("\n".join(f"{_relative(item)} {looks.size(item.size)}" for item in step.artifacts.values())),
         )
     console.print(table)
@@ -74,6 +77,17 @@ def _metrics(step: StepOutcome) -> list[str]:
     lines += [f"{name} {looks.scalar(value)}" for name, value in step.parameters.items()]
     if len(lines) > _MAX_METRICS:
         lines = [*lines[: _MAX_METRICS - 1], f"… {len(lines) - _MAX_METRICS + 1} more"]
+    return lines
+
+
+def _filled(items: list[str], columns: int) -> list[str]:
+    """Items in as few lines as they fit into; none is broken between its name and its value."""
+    lines: list[str] = []
+    for item in items:
+        if lines and len(lines[-1]) + 2 + len(item) <= columns:
+            lines[-1] += f", {item}"
+        else:
+            lines = [*lines[:-1], f"{lines[-1]}{',' if columns else ''}", item] if lines else [item]
     return lines
 
 

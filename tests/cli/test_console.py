@@ -104,3 +104,13 @@ def test_a_terminal_that_is_asked_to_be_plain_is_not_redrawn(monkeypatch: pytest
     assert console.is_live(FakeTerminal())
     monkeypatch.setenv(name, "1")
     assert not console.is_live(FakeTerminal())
+
+
+def test_metrics_fill_lines_and_are_never_broken_within() -> None:
+    from airflow_mlops.cli.report import _filled
+
+    items = ["accuracy 0.9844", "auc 0.9997", "log_loss 0.06063"]
+    assert _filled(items, 40) == ["accuracy 0.9844, auc 0.9997,", "log_loss 0.06063"]
+    assert _filled(items, 80) == ["accuracy 0.9844, auc 0.9997, log_loss 0.06063"]
+    assert _filled(items, 0) == items
+    assert _filled([], 40) == []
