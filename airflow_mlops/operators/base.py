@@ -8,6 +8,7 @@ program is started, awaited and stopped; everything around that is here, once.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 from airflow_mlops.operators import settings as deployment
 from airflow_mlops.operators.artifact_arg import ArtifactXComArg
 from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.version_compat import AIRFLOW_V_3_2_PLUS
 from airflow_mlops.spec.models import Output, Resources, Secret, SpecModel, Volume
 
 if TYPE_CHECKING:
@@ -242,6 +244,16 @@ class StepOperator(BaseOperator):
         self._killed = True
         if self._attempt is not None:
             self.stop_program(self._attempt)
+
+    @property
+    def log(self) -> Any:
+        """
+        Where the step's own lines go. Airflow 3.1 gives its own logger of an operator the name of everything else that a task logs, so that
+        the step's lines could not be told from Airflow's.
+        """
+        if AIRFLOW_V_3_2_PLUS:
+            return super().log
+        return logging.getLogger(f"airflow.task.operators.{type(self).__module__}.{type(self).__qualname__}")
 
     def _with_our_names(self, context: Any) -> Any:
         names = context.get("mlops_names")
