@@ -91,6 +91,13 @@ def cli() -> None:
     """
 
 
+def _open_what_was_closed() -> None:
+    """Python has no stream where the caller has closed one (``>&-``); what is written there goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process lives
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Run a command.
@@ -98,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: the command line; default ``sys.argv``
     :return: the exit code: 0 success, 1 the pipeline failed, 2 bad usage or spec, 130 ended by Ctrl-C
     """
+    _open_what_was_closed()
     try:
         outcome: Any = cli.main(
             args=list(arguments) if arguments is not None else None, prog_name="airflow-mlops", standalone_mode=False

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,9 @@ def test_commands_that_only_read_import_no_airflow(tmp_path: Path, words: list[s
         [sys.executable, "-c", code], env=Terminal(tmp_path).environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_closed_output_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m airflow_mlops runs >&- 2>&-"
+    done = subprocess.run(["sh", "-c", command], env={**os.environ, "AIRFLOW_MLOPS_HOME": str(tmp_path)}, check=False)
+    assert done.returncode == 0
