@@ -151,14 +151,14 @@ class StepOperator(BaseOperator):
         They look for a converter by name each time. A constructor assigns a hundred attributes, so that was a third of what a DAG of steps
         costs to parse; which names have a converter is known by the class.
         """
-        if key in self._converted or self._BaseOperator__instantiated:  # type: ignore[attr-defined]
+        own = self.__dict__
+        if key in self._converted or "_BaseOperator__instantiated" in own:
             super().__setattr__(key, value)
             return
-        object.__setattr__(self, key, value)
-        if not self._BaseOperator__from_mapped:  # type: ignore[attr-defined]
-            keywords = self._BaseOperator__init_kwargs  # type: ignore[attr-defined]
-            if key in keywords:
-                keywords[key] = value
+        own[key] = value
+        keywords = own["_BaseOperator__init_kwargs"]
+        if key in keywords and not own["_BaseOperator__from_mapped"]:
+            keywords[key] = value
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -265,9 +265,14 @@ class StepOperator(BaseOperator):
 
 
 def _converted_attributes(cls: type) -> frozenset[str]:
-    """The attributes that Airflow converts when they are assigned: a class has a method for each of them."""
+    """
+    The attributes whose assignment is more than a value in the instance: a class has a method ``_convert_…`` for those that Airflow
+    converts, and properties.
+    """
     prefix = "_convert_"
-    return frozenset(name.removeprefix(prefix) for name in dir(cls) if name.startswith(prefix))
+    members = [item for base in cls.__mro__ for item in vars(base).items()]
+    converted = {name.removeprefix(prefix) for name, _ in members if name.startswith(prefix)}
+    return frozenset(converted | {name for name, value in members if hasattr(type(value), "__set__")})
 
 
 StepOperator._converted = _converted_attributes(StepOperator)
