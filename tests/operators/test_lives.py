@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.operators.test_docker import containers
+from tests.parts.airflow_home import run_in_home
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
@@ -45,26 +42,9 @@ def container_lives(tmp_path_factory: pytest.TempPathFactory, docker_daemon: str
 
 
 def live(tmp_path_factory: pytest.TempPathFactory, *scenarios: str) -> Lives:
-    """What ``lives.py`` saw; it runs in a process of its own, since Airflow reads its configuration when it is imported."""
+    """What ``lives.py`` saw."""
     home = tmp_path_factory.mktemp("lives") / "home"
-    home.mkdir()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")}
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("lives.py")), str(home), *scenarios],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(timeout=500)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    if code:
-        pytest.fail((home / "log").read_text(errors="replace")[-6000:])
+    run_in_home(Path(__file__).with_name("lives.py"), home, *scenarios)
     found: Lives = json.loads((home / "lives.json").read_text())
     return found
 

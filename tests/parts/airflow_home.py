@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -60,6 +61,33 @@ def airflow_settings(home: Path) -> dict[str, str]:
         "AIRFLOW__API_AUTH__JWT_SECRET": "of-the-tests-opens-nothing-else-" * 2,
         "AIRFLOW__MLOPS__STORE": f"file://{home}/store",
     }
+
+
+def run_in_home(script: Path, home: Path, *arguments: str, seconds: float = 500) -> None:
+    """
+    Run a script that makes an Airflow of its own in a folder, in a process of its own, since Airflow reads its settings when it is imported.
+
+    :param home: the script's first argument; its output goes to ``log`` there
+    :raises AssertionError: with the end of its output, if it fails
+    """
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(home), *arguments],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(timeout=seconds)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if code:
+        raise AssertionError((home / "log").read_text(errors="replace")[-6000:])
 
 
 @dataclass
