@@ -219,9 +219,14 @@ def _winner(operator: StepOperator, attempt: Attempt, lost: AlreadyCommitted) ->
 
 
 def _discard(operator: StepOperator, attempt: Attempt) -> None:
-    """Remove what the attempt left in the store, unless another try has it by now. What the attempt failed with must not be hidden by this."""
+    """
+    Remove what the attempt left in the store, unless it was committed or another try has it by now. What the attempt failed with must not
+    be hidden by this.
+    """
     try:
-        if ownership.owns(attempt):
+        # It may have been stopped, or have failed, after its commit: the next try publishes that.
+        committed = find_committed(attempt.store, attempt.identity.place)
+        if (committed is None or committed[0].attempt != attempt.id) and ownership.owns(attempt):
             attempt.discard()
     except (ArtifactError, OSError) as error:
         operator.log.warning("%s stays in the store: %s", attempt.store.uri(attempt.key), error)

@@ -200,3 +200,22 @@ def test_a_store_that_cannot_be_reached_uses_the_infrastructure_budget_up(run_da
     assert result.tasks == {"bad": "failed"}
     assert "infrastructure" in result.log
     assert "no retry left: infra_retries is 1" in result.log
+
+
+def test_what_fails_after_the_commit_takes_nothing_away_and_the_next_try_publishes_it(run_dag: RunDag) -> None:
+    # A disk that fails at that moment cannot be had on command, so the call is replaced by one that fails.
+    result = run_dag(
+        HEAD
+        + """
+    from datetime import timedelta
+    import airflow_mlops.operators.publish
+    def no_disk(folder):
+        raise OSError("no such disk")
+    airflow_mlops.operators.publish.protect = no_disk
+    step("make", "echo kept > $MLOPS_OUTPUT_D", outputs={"d": "dataset"}, infra_retries=1, retry_delay=timedelta(seconds=1))
+    """
+    )
+    assert result.tasks == {"make": "success"}, result.log
+    assert "no such disk" in result.log
+    assert "has committed already" in result.log
+    assert path_of(result.xcoms["make"]["artifacts"]["d"]["uri"]).read_text() == "kept\n"
