@@ -36,7 +36,8 @@ def _variable(name: str, key: str) -> str:
         value = Variable.get(key)
     except Exception as error:  # the SDK and the metadata database raise different classes for "no such variable"
         raise BadStep(
-            f"secret '{name}': Airflow has no variable '{key}'; create it with `airflow variables set`"
+            f"secret '{name}': Airflow has no variable '{key}'; create it with `airflow variables set`, "
+            f"or for a local run as AIRFLOW_VAR_{key.upper()}"
         ) from error
     return str(value)
 
@@ -47,7 +48,8 @@ def _connection(name: str, secret: Secret) -> str:
         connection = BaseHook.get_connection(str(secret.connection))
     except Exception as error:
         raise BadStep(
-            f"secret '{name}': Airflow has no connection '{secret.connection}'; create it with `airflow connections add`"
+            f"secret '{name}': Airflow has no connection '{secret.connection}'; "
+            f"create it with `airflow connections add`, or for a local run as AIRFLOW_CONN_{str(secret.connection).upper()}"
         ) from error
     value = _field(connection, field)
     if value is None:
