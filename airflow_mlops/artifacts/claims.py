@@ -9,12 +9,11 @@ replaced, and touches nothing any more.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from airflow_mlops.artifacts.errors import DocumentInvalid
-from airflow_mlops.artifacts.generations import Claim, Try
-from airflow_mlops.artifacts.strict_json import canonical, parse
+from airflow_mlops.artifacts.generations import Claim
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts.layout import Place
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
 _CLAIM = re.compile(r"claim-([0-9]{1,9})\.json\Z")
 _GENERATION = re.compile(r"([1-9][0-9]{0,8})(?:\.([1-9][0-9]{0,8}))?\Z")
-_LIMIT = 4096
-_TYPES = {"id": str, "run_started": float, "at": float}
-"""Of a claim's fields; all others are whole numbers."""
 
 
 def lay_claim(store: Store, place: Place, claim: Claim) -> Claim:
@@ -36,7 +32,7 @@ def lay_claim(store: Store, place: Place, claim: Claim) -> Claim:
     """
     key = place.claim_key(claim.by.try_number)
     # A power failure ends what a claim guards, so the claim need not outlive one.
-    if store.put_if_absent(key, _to_bytes(claim), durable=False):
+    if store.put_if_absent(key, claim.to_bytes(), durable=False):
         return claim
     return _read(store, key, place)
 
@@ -65,35 +61,13 @@ def all_generations(store: Store, place: Place) -> list[Place]:
     ]
 
 
-def _to_bytes(claim: Claim) -> bytes:
-    return canonical({"version": 1, **asdict(claim)})
-
-
 def _read(store: Store, key: str, place: Place) -> Claim:
     try:
-        document = parse(store.read(key, _LIMIT), limit=_LIMIT)
-    except ValueError as error:
-        raise DocumentInvalid(f"the claim {store.uri(key)} {error}") from None
-    by = document.get("by") if isinstance(document, dict) else None
-    if not isinstance(by, dict) or not _has_fields(by, Try) or not _has_fields({**document, "by": by}, Claim):
-        raise DocumentInvalid(f"{store.uri(key)} is no claim of this version; delete its folder and clear the task")
-    claim = Claim(Try(**by), document["generation"], document["incarnation"], document["at"])
+        claim = Claim.from_bytes(store.read(key, Claim.limit))
+    except DocumentInvalid as error:
+        raise DocumentInvalid(f"{store.uri(key)}: {error}; delete its folder and clear the task") from None
     if (claim.generation, claim.incarnation) != (place.generation, place.incarnation) or key != place.claim_key(
         claim.by.try_number
     ):
         raise DocumentInvalid(f"{store.uri(key)} is the claim of another try; delete its folder and clear the task")
     return claim
-
-
-def _has_fields(document: dict[str, Any], cls: type) -> bool:
-    """Whether an object of JSON has just the fields of a class, of the right types."""
-    names = {field.name for field in fields(cls)}
-    return set(document) - {"version"} == names and all(
-        name == "by" or _is(document[name], _TYPES.get(name, int)) for name in names
-    )
-
-
-def _is(value: Any, kind: type) -> bool:
-    if kind is float:
-        return type(value) in (int, float)
-    return type(value) is kind

@@ -9,13 +9,15 @@ tell the two apart in every case, so a try compares itself with the newest claim
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
 
 from airflow_mlops.artifacts.errors import Replaced
+from airflow_mlops.artifacts.manifest import Document
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(BaseModel):
     """
     What a try knows about itself.
 
@@ -26,6 +28,8 @@ class Try:
     :param run_started: ``dag_run.start_date``, seconds since the epoch
     """
 
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
     id: str
     map_index: int
     try_number: int
@@ -35,8 +39,7 @@ class Try:
     run_started: float
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Document):
     """
     What a try leaves in its claim file.
 
@@ -44,6 +47,9 @@ class Claim:
     :param incarnation: 0, or how many runs had the same run id before its own
     :param at: when the claim was laid, seconds since the epoch
     """
+
+    title: ClassVar[str] = "the claim"
+    limit: ClassVar[int] = 4096
 
     by: Try
     generation: int

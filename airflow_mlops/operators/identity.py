@@ -75,7 +75,7 @@ class TaskIdentity:
 
     def claim(self) -> Claim:
         """The claim that this try lays to its generation, now."""
-        return Claim(self.current, self.generation, self.incarnation, at=time.time())
+        return Claim(by=self.current, generation=self.generation, incarnation=self.incarnation, at=time.time())
 
     @property
     def map_index(self) -> int:

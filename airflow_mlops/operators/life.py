@@ -64,7 +64,12 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
     started = time.time()
     attempt = _guarded(lambda: begin(operator, context), operator, None, context)
     try:
-        return _guarded(lambda: _live(operator, context, attempt, started), operator, attempt, context)
+        return _guarded(
+            lambda: _owned(operator, attempt, lambda: _live(operator, context, attempt, started)),
+            operator,
+            attempt,
+            context,
+        )
     finally:
         operator._attempt = None
         attempt.close()
@@ -82,22 +87,16 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
     attempt = _guarded(lambda: begin(operator, context), operator, None, context)
 
     def stages() -> dict[str, Any]:
-        ownership.take(attempt)
-        if (done := _committed(operator, attempt)) is not None:
-            return done
         inputs = attempt.inputs or resolve_inputs(wires_of(operator), ti=context["ti"], store=attempt.store)
         parameters = parameters_of(operator, context)
         names = names_of(operator, context, attempt, inputs, parameters)
         seal = seal_of(operator, context, attempt, inputs, {**parameters, **inputs.parameters})
         artifacts, values = operator.produce(context, names, attempt)
         ownership.ensure_owner(attempt)
-        try:
-            return commit_references(attempt, seal, artifacts, values, kind=operator.kind, started=started)
-        except AlreadyCommitted as lost:
-            return _winner(operator, attempt, lost)
+        return commit_references(attempt, seal, artifacts, values, kind=operator.kind, started=started)
 
     try:
-        return _guarded(stages, operator, attempt, context)
+        return _guarded(lambda: _owned(operator, attempt, stages), operator, attempt, context)
     finally:
         operator._attempt = None
 
@@ -156,10 +155,19 @@ def rendered_by_airflow(operator: StepOperator, context: Any, render_it: Callabl
     return _guarded(stage, operator, None, context)
 
 
-def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float) -> dict[str, Any]:
+def _owned(operator: StepOperator, attempt: Attempt, stages: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Go through a step's stages as the owner of its generation; if that has a result already, or before these stages have, publish it."""
     ownership.take(attempt)
     if (done := _committed(operator, attempt)) is not None:
         return done
+    try:
+        return stages()
+    except AlreadyCommitted as lost:
+        operator.log.warning("%s. Its result is published", lost)
+        return StepReference.to(attempt.store.uri(attempt.identity.place.manifest_key), lost.winner).to_json()
+
+
+def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float) -> dict[str, Any]:
     inputs = attempt.inputs or resolve_inputs(wires_of(operator), ti=context["ti"], store=attempt.store)
     parameters = {**parameters_of(operator, context), **inputs.parameters}
     attempt.make()
@@ -176,9 +184,6 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
         return commit_outputs(
             operator.outputs, attempt, seal, ended, kind=operator.kind, started=started, log=operator.log
         )
-    except AlreadyCommitted as lost:
-        _discard(operator, attempt)
-        return _winner(operator, attempt, lost)
     except BaseException:
         _discard(operator, attempt)
         raise
@@ -210,12 +215,6 @@ def _committed(operator: StepOperator, attempt: Attempt) -> dict[str, Any] | Non
         manifest.try_,
     )
     return reference.to_json()
-
-
-def _winner(operator: StepOperator, attempt: Attempt, lost: AlreadyCommitted) -> dict[str, Any]:
-    """The reference to what another attempt of this generation committed first."""
-    operator.log.warning("%s. Its result is published", lost)
-    return StepReference.to(attempt.store.uri(attempt.identity.place.manifest_key), lost.winner).to_json()
 
 
 def _discard(operator: StepOperator, attempt: Attempt) -> None:

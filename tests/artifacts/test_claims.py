@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
@@ -14,8 +13,8 @@ from airflow_mlops.artifacts.errors import DocumentInvalid
 
 
 def claim_of(name: str, try_number: int, generation: int = 1, incarnation: int = 0) -> Claim:
-    by = Try(name, -1, try_number, max_tries=3, retries=3, clears=0, run_started=1000.5)
-    return Claim(by, generation, incarnation, at=2000.25)
+    by = Try(id=name, map_index=-1, try_number=try_number, max_tries=3, retries=3, clears=0, run_started=1000.5)
+    return Claim(by=by, generation=generation, incarnation=incarnation, at=2000.25)
 
 
 def lay(store: Store, place: Place, claim: Claim) -> Claim:
@@ -33,7 +32,7 @@ def test_a_claim_is_kept_by_whoever_was_first(store: Store, place: Place) -> Non
     first = claim_of("one", 1)
     assert lay(store, place, first) == first
     assert lay(store, place, claim_of("other", 1)) == first
-    assert lay(store, place, replace(first, at=3000)).by.id == "one"
+    assert lay(store, place, first.model_copy(update={"at": 3000})).by.id == "one"
     assert newest_claim(store, place) == first
 
 
@@ -62,7 +61,7 @@ def test_a_generation_without_a_claim_is_passed_over(file_store: Store, place: P
     assert newest_claim(file_store, place) == claim_of("a", 1)
 
 
-GOOD = {"version": 1, **asdict(claim_of("x", 3))}
+GOOD = claim_of("x", 3).model_dump()
 
 
 def _changed(**values: object) -> bytes:
@@ -70,7 +69,7 @@ def _changed(**values: object) -> bytes:
 
 
 def _changed_by(**values: object) -> bytes:
-    return json.dumps({**GOOD, "by": {**GOOD["by"], **values}}).encode()  # type: ignore[dict-item]
+    return json.dumps({**GOOD, "by": {**GOOD["by"], **values}}).encode()
 
 
 @pytest.mark.parametrize(
@@ -98,6 +97,6 @@ def test_a_claim_that_cannot_be_read_is_refused(file_store: Store, place: Place,
         newest_claim(file_store, place)
 
 
-def test_a_claim_as_it_is_written_can_be_read(file_store: Store, place: Place, tmp_path: Path) -> None:
+def test_a_claim_as_it_is_written_can_be_read(file_store: Store, place: Place) -> None:
     file_store.put_if_absent(place.claim_key(3), json.dumps(GOOD).encode())
     assert newest_claim(file_store, place) == claim_of("x", 3)

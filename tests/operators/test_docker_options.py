@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,8 +66,6 @@ def test_a_folder_of_the_host_needs_the_deployments_leave(run_dag: RunDag, tmp_p
     step("sneaks", "true", volumes=[{{"source": "{opened}/way-out", "target": "/data"}}])
     """
     )
-    import subprocess
-
     try:
         result = run_dag(text, env={"AIRFLOW__MLOPS__ALLOWED_VOLUMES": str(opened)})
     finally:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
+
+from tests.operators.test_process import path_of
 
 if TYPE_CHECKING:
     from tests.parts.airflow_home import DagResult, RunDag
@@ -155,8 +156,8 @@ def test_every_feature_of_a_spec_works_on_every_runtime(result: DagResult, outsi
     assert "begins to wait" in result.log
     assert "goes on after a DateTime" in result.log
     # what was committed is in the store, read-only, with the try that made it
-    copy = Path(urlsplit(result.xcoms["resume"]["artifacts"]["copy"]["uri"]).path)
+    copy = path_of(result.xcoms["resume"]["artifacts"]["copy"]["uri"])
     assert copy.read_text() == "a,b\n"
     assert copy.stat().st_mode & 0o222 == 0
-    manifest = json.loads(Path(urlsplit(result.xcoms["resume"]["manifest"]).path).read_text())
+    manifest = json.loads(path_of(result.xcoms["resume"]["manifest"]).read_text())
     assert manifest["try"] == 2

@@ -18,22 +18,9 @@ pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 Lives = dict[str, dict[str, Any]]
 
 
-WITHOUT_DOCKER = [
-    "retried",
-    "failed_too_often",
-    "cleared",
-    "cleared_after_failure",
-    "edited_before_the_retry",
-    "made_again",
-    "lost_after_the_commit",
-    "deferred",
-    "wrapped_and_failing",
-]
-
-
 @pytest.fixture(scope="module")
 def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
-    return live(tmp_path_factory, *WITHOUT_DOCKER)
+    return live(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

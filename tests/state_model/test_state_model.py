@@ -177,6 +177,10 @@ def as_try(fact: dict[str, Any]) -> Try:
     )
 
 
+def claim_of(by: Try, generation: int, incarnation: int, *, at: float) -> Claim:
+    return Claim(by=by, generation=generation, incarnation=incarnation, at=at)
+
+
 def place(now: Try, last: Claim | None, *, committed: bool = False) -> tuple[int, int]:
     return generation_of(now, last, lambda: committed)
 
@@ -189,7 +193,7 @@ def replay(found: list[dict[str, Any]]) -> list[tuple[int, int]]:
         now = as_try(fact)
         places.append(place(now, last))
         at = max((uuid.UUID(now.id).int >> 80) / 1000, now.run_started)
-        last = Claim(now, *places[-1], at=at)
+        last = claim_of(now, *places[-1], at=at)
     return places
 
 
@@ -230,19 +234,19 @@ def test_the_rule_keeps_the_places_of_a_moved_item_apart(facts: Facts) -> None:
 
 def test_a_retry_of_a_run_made_again_whose_first_try_left_no_claim_is_kept_apart(facts: Facts) -> None:
     old, _, _, retry = tries(facts, "recreated")
-    claim = Claim(as_try(old), 1, 0, at=as_try(old).run_started + 0.1)
+    claim = claim_of(as_try(old), 1, 0, at=as_try(old).run_started + 0.1)
     assert place(as_try(retry), claim) == (1, 1)
 
 
 def test_a_try_whose_successor_has_claimed_stands_back(facts: Facts) -> None:
     first, retry = tries(facts, "worker_lost")
     with pytest.raises(Replaced):
-        place(as_try(first), Claim(as_try(retry), 1, 0, at=as_try(retry).run_started + 1))
+        place(as_try(first), claim_of(as_try(retry), 1, 0, at=as_try(retry).run_started + 1))
 
 
 def test_a_clear_lost_with_its_worker_is_noticed_once_the_generation_is_committed(facts: Facts) -> None:
     first, cleared = tries(facts, "clear_while_running_worker_lost")
-    claim = Claim(as_try(first), 1, 0, at=as_try(first).run_started + 0.1)
+    claim = claim_of(as_try(first), 1, 0, at=as_try(first).run_started + 0.1)
     assert place(as_try(cleared), claim) == (1, 0)
     assert place(as_try(cleared), claim, committed=True) == ((2, 0) if counts_every_clear(facts) else (1, 0))
 
