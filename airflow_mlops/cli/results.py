@@ -166,11 +166,12 @@ def _explain(step: StepOutcome, task: TaskResult, place: Place, store: Store) ->
 
 
 def why_again(folder: Path, task_id: str, map_index: int) -> str:
-    """Why the last try of a step failed, by its log, in one line; empty if the log does not say."""
+    """Why the last try of a step failed, by its log, in one line, or where to look if its log does not say."""
     from airflow_mlops.cli.embedded import tail_of_failure, task_logs
 
     logs = [path for task, index, _, path in task_logs(folder) if (task, index) == (task_id, map_index)]
-    return shortened(plain_reason(tail_of_failure(logs[-1], 1)[1], task_id), _REASON) if logs else ""
+    reason = plain_reason(tail_of_failure(logs[-1], 1)[1], task_id) if logs else ""
+    return shortened(reason, _REASON) or f"its process ended before it could say why; see {folder / 'airflow.log'}"
 
 
 def plain_reason(text: str, step: str) -> str:

@@ -20,12 +20,11 @@ from airflow.providers.docker.operators.docker import DockerOperator
 
 from airflow_mlops.operators.base import StepOperator
 from airflow_mlops.operators.contract import Layout
-from airflow_mlops.operators.failures import BadStep, CannotStart, InfrastructureFailure, StepTimeout
+from airflow_mlops.operators.docker_errors import cannot_pull, cannot_run, daemon_errors, refusals
+from airflow_mlops.operators.failures import BadStep, CannotStart, StepTimeout
 from airflow_mlops.operators.kinds import operators_by_kind
 
 if TYPE_CHECKING:
-    from docker.errors import APIError
-
     from airflow_mlops.operators.attempt import Attempt, Ended
     from airflow_mlops.operators.docker_transfer import Transfer
 
@@ -76,9 +75,13 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         from airflow_mlops.operators.docker_container import remove_leftovers
 
         self._need_image(attempt)
-        with _daemon_errors(self.task_id):
+        with daemon_errors(self.task_id):
             remove_leftovers(self.cli, attempt, self.log)
-            container = self._create(attempt)
+            try:
+                container = self._create(attempt)
+            except BaseException:
+                self._drop_transfer()
+                raise
             try:
                 self._start(container, attempt)
                 ended = self._await_end(container, attempt)
@@ -102,7 +105,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         self.image = attempt.invocation.image if attempt.invocation else self.image
         if not self.image:
             raise BadStep(f"step '{self.task_id}' has no image; the docker runtime needs one")
-        with _daemon_errors(self.task_id):
+        with daemon_errors(self.task_id):
             if not self.force_pull:
                 with contextlib.suppress(ImageNotFound):
                     self._image_id = self.cli.inspect_image(self.image)["Id"]
@@ -112,16 +115,12 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
                 self.cli.pull(self.image)
                 self._image_id = self.cli.inspect_image(self.image)["Id"]
             except APIError as error:
-                if error.status_code is not None and error.status_code >= 500 and not _says_no_such_image(error):
-                    raise
-                raise CannotStart(
-                    f"step '{self.task_id}': image '{self.image}' is not on the Docker host and cannot be pulled: {error.explanation}"
-                ) from error
+                if failure := cannot_pull(self.task_id, self.image, error):
+                    raise failure from error
+                raise
 
     def _create(self, attempt: Attempt) -> str:
         """Create the container, with bind mounts where the daemon sees the worker's files, else with a volume."""
-        from docker.errors import APIError
-
         from airflow_mlops.operators.docker_transfer import BindTransfer, VolumeTransfer
 
         choice = attempt.settings.docker_transfer
@@ -129,8 +128,10 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         if choice != "volume":
             try:
                 return self._create_with(BindTransfer(attempt, owner), attempt)
-            except APIError as error:
-                if choice == "bind" or "bind source path does not exist" not in str(error):
+            except CannotStart as error:
+                # A folder of the attempt's own carries its id; any other is one that the author asked for.
+                unseen = f"bind source path does not exist: {attempt.settings.host_path(attempt.workspace)}"
+                if choice == "bind" or unseen not in str(error):
                     raise
                 self._drop_transfer()
                 self.log.info(
@@ -143,7 +144,8 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
         self._transfer = transfer
         mounts = transfer.prepare(self.cli)
-        self.container = create(self, attempt, mounts)
+        with refusals(self.task_id):
+            self.container = create(self, attempt, mounts)
         transfer.before_start(self.cli, self.container["Id"])
         return str(self.container["Id"])
 
@@ -156,19 +158,13 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         )
         self._follower.start()
         self._started = time.monotonic()
+        assert attempt.invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
         try:
-            self.cli.start(container)
+            with refusals(self.task_id):
+                self.cli.start(container)
         except APIError as error:
-            if _says_cannot_run(error):
-                argv = attempt.invocation.argv if attempt.invocation else []
-                raise CannotStart(
-                    f"step '{self.task_id}': image '{self.image}' cannot run {argv[:1] or 'its own command'}: {error.explanation}"
-                ) from error
-            if "could not select device driver" in str(error.explanation):
-                raise CannotStart(
-                    f"step '{self.task_id}' asks for GPUs (resources.gpu), and this Docker host gives containers no GPUs: {error.explanation}; "
-                    "install its NVIDIA container toolkit, or send the step to another worker"
-                ) from error
+            if failure := cannot_run(self.task_id, attempt.invocation, error):
+                raise failure from error
             raise
 
     def _follow(self, stream: Iterator[bytes], attempt: Attempt) -> None:
@@ -223,34 +219,6 @@ def _numeric_owner(user: Any) -> tuple[int, int] | None:
     """The uid and gid of a user given by number; a name means something inside the image alone."""
     uid, _, gid = str(user).partition(":")
     return (int(uid), int(gid or uid)) if uid.isdigit() and (gid or uid).isdigit() else None
-
-
-def _says_no_such_image(error: APIError) -> bool:
-    text = str(error.explanation)
-    return "not found" in text or "does not exist" in text or "no such host" in text
-
-
-def _says_cannot_run(error: APIError) -> bool:
-    """Whether the daemon says that the program itself cannot be executed (what the command line shows as exit codes 126 and 127)."""
-    text = str(error.explanation)
-    return (
-        "executable file not found" in text
-        or "exec:" in text
-        or "no such file or directory" in text
-        or "permission denied" in text
-    )
-
-
-@contextlib.contextmanager
-def _daemon_errors(task_id: str) -> Iterator[None]:
-    """Make an infrastructure failure of whatever the daemon, or the way to it, fails with."""
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
-
-    try:
-        yield
-    except (DockerException, RequestException) as error:
-        raise InfrastructureFailure(f"step '{task_id}': the Docker daemon failed: {error}") from error
 
 
 (

@@ -63,7 +63,7 @@ def invocation_of(
             name: inputs.artifacts[name].uri if name in inputs.artifacts else inputs.parameters.get(name)
             for name in program.inputs
         }
-    return Invocation(
+    invocation = Invocation(
         image=program.image,
         command=program.command,
         args=program.args,
@@ -72,6 +72,10 @@ def invocation_of(
         working_directory=layout.source if attempt.has_source else None,
         timeout=operator.step_timeout,
     )
+    for what, text in invocation.texts():
+        if "\0" in text:
+            raise BadStep(f"step '{operator.task_id}': {what} holds a NUL character, which no program can be given")
+    return invocation
 
 
 def _authors_program(operator: StepOperator) -> Program:

@@ -8,6 +8,7 @@ For laptops, tests and machines without Docker. It isolates nothing: the program
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import signal
@@ -29,6 +30,19 @@ if TYPE_CHECKING:
 
 GRACE = 10.0
 """Seconds between asking a program to end and killing it."""
+
+
+_NOT_FOUND = "expected a program of the source folder (./train.sh), of the environment whose python runs the step, or on the worker's PATH"
+_CANNOT_RUN = {
+    errno.ENOENT: _NOT_FOUND,
+    errno.ENOTDIR: _NOT_FOUND,
+    errno.ELOOP: _NOT_FOUND,
+    errno.ENAMETOOLONG: _NOT_FOUND,
+    errno.EACCES: "expected a file that may be executed (chmod +x), or its interpreter in front of it: [sh, train.sh]",
+    errno.ENOEXEC: "expected a program for this machine, or a script whose first line names its interpreter (#!/bin/sh)",
+    errno.E2BIG: "hand big values on as a file. The largest of its arguments and variables: ",
+}
+"""Why a program can never be started, by error number, and what to do about it. Any other error is the machine's trouble."""
 
 
 class ProcessStepOperator(StepOperator):
@@ -111,10 +125,13 @@ class ProcessStepOperator(StepOperator):
                 start_new_session=True,
                 executable=_which(invocation.argv[0], folder, environment),
             )
-        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        except OSError as error:
+            if (hint := _CANNOT_RUN.get(error.errno or 0)) is None:
+                raise
+            if error.errno == errno.E2BIG:
+                hint += invocation.largest()
             raise CannotStart(
-                f"step '{self.task_id}': cannot run '{invocation.argv[0]}': {error.strerror}; "
-                f"expected a program on the PATH {environment['PATH']} or in the source folder"
+                f"step '{self.task_id}': cannot run '{invocation.argv[0]}': {error.strerror}; {hint}"
             ) from error
         return self._follow(process, attempt, invocation.timeout.total_seconds() if invocation.timeout else None)
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -70,3 +70,13 @@ class Invocation:
     @property
     def argv(self) -> list[str]:
         return [*self.command, *self.args]
+
+    def largest(self) -> str:
+        """The largest variables and arguments with their sizes, for messages; values may be secret and are not among them."""
+        sizes = sorted(((len(text.encode()), what) for what, text in self.texts()), reverse=True)
+        return ", ".join(f"{what} ({size} bytes)" for size, what in sizes[:3])
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """All that the program is given as text, and what to call it."""
+        yield from {**self.environment, **self.secret_environment}.items()
+        yield from ((f"argument {index}", word) for index, word in enumerate(self.argv))

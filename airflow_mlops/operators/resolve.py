@@ -14,6 +14,8 @@ from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.program import StepInput
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow_mlops.operators.contract import Layout
     from airflow_mlops.spec.models import Output
 
@@ -151,7 +153,8 @@ def template_names(
         "outputs": {name: {"path": layout.output(name, output)} for name, output in outputs.items()},
         "run": {**run_facts(context), "try": try_number},
     }
-    names.update({name: context[name] for name in ("ds", "ts") if context.get(name)})
+    moment = _moment(context["dag_run"])
+    names.update({"ds": moment.date().isoformat(), "ts": moment.isoformat()} if moment else {})
     return names
 
 
@@ -177,13 +180,18 @@ def as_attributes(names: Mapping[str, Any]) -> dict[str, Any]:
 def run_facts(context: Mapping[str, Any]) -> dict[str, Any]:
     """Id, date and data interval of the run, as templates and ``step.json`` show them. A run by hand has a date, but no interval."""
     run = context["dag_run"]
-    date = getattr(run, "logical_date", None) or getattr(run, "run_after", None)
+    moment = _moment(run)
     return {
         "id": run.run_id,
-        "date": date.date().isoformat() if date else None,
+        "date": moment.date().isoformat() if moment else None,
         "interval_start": _iso(getattr(run, "data_interval_start", None)),
         "interval_end": _iso(getattr(run, "data_interval_end", None)),
     }
+
+
+def _moment(run: Any) -> datetime | None:
+    """What a run is for: its logical date; a run by hand may have none, and is for the time it was asked for."""
+    return getattr(run, "logical_date", None) or getattr(run, "run_after", None)
 
 
 def _iso(moment: Any) -> str | None:

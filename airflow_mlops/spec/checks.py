@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from airflow_mlops.spec.building import Builder, Location, Report
+from airflow_mlops.spec.containers import check_container
 from airflow_mlops.spec.documents import KEY
 from airflow_mlops.spec.graph import Step
 from airflow_mlops.spec.models import (
@@ -15,10 +16,9 @@ from airflow_mlops.spec.models import (
     STEP_KEYS,
     StepSpec,
 )
-from airflow_mlops.spec.passthrough import check_docker
 from airflow_mlops.spec.problems import did_you_mean, one_of
 from airflow_mlops.spec.scopes import Scope
-from airflow_mlops.spec.templates import TemplateError, references
+from airflow_mlops.spec.templates import TemplateError, references, render
 
 _ALWAYS = frozenset(("name", "kind", "description", "needs", "retries", "infra_retries", "backoff"))
 _ALLOWED: dict[str, frozenset[str]] = {
@@ -100,9 +100,8 @@ class Checks:
                     f"step '{spec.name}' has no image, which runtime 'docker' needs"
                     f"; expected 'image', here or in 'defaults'",
                 )
-            if spec.docker:
-                for name, message in check_docker(spec.docker):
-                    self._say(step, ("docker", name, KEY), message)
+            for keys, message in check_container(spec):
+                self._say(step, keys, message)
         elif not spec.command and not broken(step, "command") and not broken(step, "runtime"):
             self._say(
                 step,
@@ -185,6 +184,9 @@ class Checks:
     def _check_template(self, step: Step, where: Location, text: str) -> None:
         try:
             names = references(text)
+            if not names:
+                # It means the same in every run; what fails now would fail in each of them.
+                render(text, {})
         except TemplateError as error:
             self._say(step, where, f"template of step '{step.spec.name}': {error}")
             return

@@ -70,6 +70,11 @@ def cut(value: Any, limit: int = 60) -> str:
     return f"'{shown}'" if isinstance(value, str) else shown
 
 
+def fits_64_bits(value: int) -> bool:
+    """Whether databases, XCom and most programs can hold an integer."""
+    return -(2**63) <= value < 2**63
+
+
 def word(value: Any) -> str:
     """A string of a command line or an environment; numbers and booleans become their JSON text."""
     if isinstance(value, str):
@@ -163,6 +168,8 @@ def file_name(value: Any) -> str:
         refuse(f"is {kind_of(value)}; expected a file name such as 'model.skops'")
     if not value or len(value.encode()) > 255 or value in (".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", value):  # noqa: PLR2004
         refuse(f"{cut(value)} is no plain file name; expected one without folders, such as 'model.skops'")
+    if "{{" in value:
+        refuse(f"{cut(value)} looks like a template, and a file name is none; expected a name that every run shares")
     return value
 
 

@@ -120,6 +120,7 @@ class _Loading:
         if spec is not None:
             with suppress(_EnoughError):
                 source = self._source(spec)
+                self._check_images(spec)
                 tree = self._tree(spec, structure)
         if spec is None or self.findings or self.problems:
             raise SpecError(self._sorted_out(root))
@@ -204,6 +205,12 @@ class _Loading:
                     f"; expected 'default', or no 'schedule'"
                 )
                 self._report(("params", name, KEY), message)
+
+    def _check_images(self, spec: PipelineSpec) -> None:
+        for alias, image in spec.images.items():
+            if image != alias and image in spec.images:
+                message = f"alias '{alias}' stands for '{image}', which is an alias itself; expected an image"
+                self._report(("images", alias), message)
 
     def _source(self, spec: PipelineSpec) -> Path | None:
         if spec.source is None:

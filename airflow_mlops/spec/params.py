@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 import re
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
-from airflow_mlops.spec.forms import cut, kind_of
+from airflow_mlops.spec.forms import cut, fits_64_bits, kind_of
 from airflow_mlops.spec.graph import Param
 from airflow_mlops.spec.models import ParamSpec
 from airflow_mlops.spec.problems import one_of
@@ -54,27 +55,9 @@ def check_param(spec: ParamSpec) -> Iterator[tuple[str, str]]:
     """
     param = to_param(spec)
     schema = param.schema
-    pattern = schema.get("pattern")
-    if pattern is not None and (problem := _pattern_problem(pattern)):
-        yield "pattern", problem
-        return
-    if "multipleOf" in schema and schema["multipleOf"] <= 0:
-        yield (
-            "multipleOf",
-            f"multipleOf is {schema['multipleOf']}; expected a number above zero",
-        )
-        return
-    for low, high in (
-        ("minimum", "maximum"),
-        ("minLength", "maxLength"),
-        ("minItems", "maxItems"),
-    ):
-        if low in schema and high in schema and schema[low] > schema[high]:
-            yield (
-                low,
-                f"{low} {schema[low]} is larger than {high} {schema[high]}; expected a range that holds something",
-            )
-    if not param.has_default:
+    problems = list(_schema_problems(schema))
+    yield from problems
+    if problems or not param.has_default:
         return
     if param.default is None and "type" not in schema and "enum" not in schema:
         yield (
@@ -87,10 +70,72 @@ def check_param(spec: ParamSpec) -> Iterator[tuple[str, str]]:
 
 
 def value_problem(schema: dict[str, Any], value: Any) -> str | None:
-    """What JSON Schema has against a value, in the fields that a parameter may have; ``None`` if nothing."""
-    for check in (_type, _enum, _range, _size, _matches, _items):
+    """What is wrong with a value of a parameter; ``None`` if nothing."""
+    for check in (_storable, _type, _enum, _range, _size, _matches):
         if problem := check(schema, value):
             return problem
+    if "items" in schema or "format" in schema:
+        from airflow_mlops.spec.json_schema import violation
+
+        return violation(schema, value)
+    return None
+
+
+def _schema_problems(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the fields by themselves, and which of them leave no value."""
+    if problem := _pattern_problem(schema.get("pattern")):
+        yield "pattern", problem
+    if "multipleOf" in schema and schema["multipleOf"] <= 0:
+        yield "multipleOf", f"multipleOf is {schema['multipleOf']}; expected a number above zero"
+        return
+    if empty := _empty_range(schema):
+        yield empty
+    if "items" in schema and (problem_of_items := _items_problem(schema["items"])):
+        yield "items", problem_of_items
+        return
+    alone = {name: value for name, value in schema.items() if name != "enum"}
+    for item in schema.get("enum", ()):
+        if problem := value_problem(alone, item):
+            yield "enum", f"{cut(item)} of 'enum' {problem}"
+            return
+
+
+def _empty_range(schema: dict[str, Any]) -> tuple[str, str] | None:
+    """The lower bound and the upper bound that leave nothing between them."""
+    for lows, highs in (
+        (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")),
+        (("minLength",), ("maxLength",)),
+        (("minItems",), ("maxItems",)),
+    ):
+        for low, high in ((low, high) for low in lows for high in highs if low in schema and high in schema):
+            least, most = schema[low], schema[high]
+            if least > most or (least == most and "exclusive" in low + high):
+                word = "larger than" if least > most else "the same as"
+                return low, f"{low} {least} is {word} {high} {most}; expected a range that holds something"
+    return None
+
+
+def _items_problem(items: dict[str, Any]) -> str | None:
+    from airflow_mlops.spec.json_schema import patterns, schema_problem
+
+    return schema_problem(items) or next(filter(None, map(_pattern_problem, patterns(items))), None)
+
+
+def _storable(schema: dict[str, Any], value: Any) -> str | None:
+    """Against what neither Airflow's database nor the environment of a program can hold, however deep it lies."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str) and "\0" in item:
+            return "holds a NUL character, which no program can be given"
+        if isinstance(item, int) and not fits_64_bits(item):
+            return f"holds the integer {cut(item, 24)}, which does not fit into 64 bits; expected a smaller one"
+        if isinstance(item, float) and not math.isfinite(item):
+            return "holds no finite number; expected one that JSON can hold"
+        if isinstance(item, dict):
+            pending.extend((*item, *item.values()))
+        elif isinstance(item, list):
+            pending.extend(item)
     return None
 
 
@@ -182,26 +227,23 @@ def _matches(schema: dict[str, Any], value: Any) -> str | None:
     return f"does not match its pattern; expected a string that matches {cut(pattern)}"
 
 
-def _items(schema: dict[str, Any], value: Any) -> str | None:
-    items = schema.get("items")
-    if not isinstance(items, dict) or not isinstance(value, list):
+def _pattern_problem(pattern: Any) -> str | None:
+    if not isinstance(pattern, str):
         return None
-    for index, item in enumerate(value):
-        if problem := value_problem(items, item):
-            return f"has an item number {index + 1} that {problem}"
-    return None
-
-
-def _pattern_problem(pattern: str) -> str | None:
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError, ValueError) as error:
         return f"{cut(pattern)} is no regular expression: {error}; expected one"
+    if _linear(pattern) is None:
+        return (
+            f"{cut(pattern)} is a regular expression that only Python knows, and nothing bounds the time it takes; "
+            f"expected one without '(?=', '(?!', '(?<=', back-references and '\\Z'"
+        )
     return None
 
 
 def _linear(pattern: str) -> Any:
-    """A matcher in linear time, so that a pattern cannot hang its reader; ``None`` where that cannot tell."""
+    """A matcher in linear time, so that a pattern cannot hang its reader; ``None`` if there is none."""
     try:
         return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
     except SchemaError:

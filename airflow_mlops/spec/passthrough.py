@@ -10,42 +10,65 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.spec.forms import cut
 from airflow_mlops.spec.problems import did_you_mean, one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-DOCKER_ALLOWED: frozenset[str] = frozenset(
-    (
-        "api_version",
-        "cap_add",
-        "device_requests",
-        "dns",
-        "dns_search",
-        "docker_conn_id",
-        "docker_url",
-        "entrypoint",
-        "extra_hosts",
-        "force_pull",
-        "hostname",
-        "ipc_mode",
-        "log_opts_max_file",
-        "log_opts_max_size",
-        "network_mode",
-        "port_bindings",
-        "timeout",
-        "tls_ca_cert",
-        "tls_client_cert",
-        "tls_client_key",
-        "tls_hostname",
-        "tls_ssl_version",
-        "tls_verify",
-        "tty",
-        "ulimits",
-        "user",
-        "working_dir",
-    )
+    _Form = tuple[str, Callable[[Any], bool]]
+
+_TEXT: _Form = ("a string", lambda value: isinstance(value, str) and value != "")
+_FLAG: _Form = ("true or false", lambda value: isinstance(value, bool))
+_SECONDS: _Form = ("a number of seconds", lambda value: _is_integer(value) and value > 0)
+_COUNT: _Form = ("an integer above zero, or one as a string", lambda value: str(value).isdigit() and int(value) > 0)
+_TEXTS: _Form = ("a list of strings", lambda value: isinstance(value, list) and all(map(_TEXT[1], value)))
+_WORDS: _Form = ("a list of strings, or one string", lambda value: _TEXT[1](value) or _TEXTS[1](value))
+_USER: _Form = (
+    "a user such as 1000 or '1000:1000'",
+    lambda value: _TEXT[1](value) or (_is_integer(value) and value >= 0),
 )
+_BY_NAME: _Form = ("a mapping of strings", lambda value: isinstance(value, dict) and all(map(_TEXT[1], value.values())))
+_MAPPING: _Form = ("a mapping", lambda value: isinstance(value, dict))
+_MAPPINGS: _Form = (
+    "a list of mappings",
+    lambda value: isinstance(value, list) and all(isinstance(item, dict) for item in value),
+)
+_ULIMITS: _Form = (
+    "a list such as [{name: nofile, soft: 1024, hard: 4096}]",
+    lambda value: isinstance(value, list) and all(map(_is_ulimit, value)),
+)
+
+DOCKER_ALLOWED: Mapping[str, _Form] = {
+    "api_version": _TEXT,
+    "cap_add": _TEXTS,
+    "device_requests": _MAPPINGS,
+    "dns": _TEXTS,
+    "dns_search": _TEXTS,
+    "docker_conn_id": _TEXT,
+    "docker_url": _WORDS,
+    "entrypoint": _WORDS,
+    "extra_hosts": _BY_NAME,
+    "force_pull": _FLAG,
+    "hostname": _TEXT,
+    "ipc_mode": _TEXT,
+    "log_opts_max_file": _COUNT,
+    "log_opts_max_size": _TEXT,
+    "network_mode": _TEXT,
+    "port_bindings": _MAPPING,
+    "timeout": _SECONDS,
+    "tls_ca_cert": _TEXT,
+    "tls_client_cert": _TEXT,
+    "tls_client_key": _TEXT,
+    "tls_hostname": _TEXT,
+    "tls_ssl_version": _TEXT,
+    "tls_verify": _FLAG,
+    "tty": _FLAG,
+    "ulimits": _ULIMITS,
+    "user": _USER,
+    "working_dir": _TEXT,
+}
+"""Arguments that a spec may hold, and the form of each: in words, and as a check."""
 
 _OURS = "it identifies the container, so that a retry finds it again"
 
@@ -76,14 +99,16 @@ DOCKER_RESERVED: Mapping[str, str] = {
 
 def check_docker(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """
-    What is wrong with the names of a ``docker:`` mapping.
+    What is wrong with a ``docker:`` mapping.
 
     :return: name and problem
     """
-    for name in arguments:
+    for name, value in arguments.items():
         if name in DOCKER_ALLOWED:
-            continue
-        if name in DOCKER_RESERVED:
+            words, holds = DOCKER_ALLOWED[name]
+            if value is not None and not holds(value):
+                yield name, f"'{name}' is {cut(value)}; expected {words}"
+        elif name in DOCKER_RESERVED:
             yield name, f"'{name}' is reserved: {DOCKER_RESERVED[name]}"
         else:
             allowed = sorted(DOCKER_ALLOWED)
@@ -91,3 +116,16 @@ def check_docker(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 name,
                 f"unknown argument '{name}' of DockerOperator; expected {one_of(allowed)}{did_you_mean(name, allowed)}",
             )
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_ulimit(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() <= {"name", "soft", "hard"}
+        and _TEXT[1](value.get("name"))
+        and all(_is_integer(value[key]) for key in ("soft", "hard") if key in value)
+    )

@@ -16,7 +16,7 @@ from typing import Any
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from airflow_mlops.spec.documents import start, template_key_hint
-from airflow_mlops.spec.forms import cut
+from airflow_mlops.spec.forms import cut, fits_64_bits
 from airflow_mlops.spec.problems import Problem, SpecError
 
 MAX_DEPTH = 50
@@ -179,10 +179,18 @@ class Plain:
                 f"{cut(text)} is no number that JSON can hold; expected a finite one, or quotes if a string is meant",
             )
             return 0
-        if match["float"]:
-            return self._float(node, text)
+        return self._float(node, text) if match["float"] else self._integer(node, match)
+
+    def _integer(self, node: ScalarNode, match: re.Match[str]) -> int:
         digits, base = (match["int"], 10) if match["int"] else (match["oct"], 8) if match["oct"] else (match["hex"], 16)
-        return int(digits, base)
+        value = int(digits, base)
+        if not fits_64_bits(value):
+            self._problem(
+                node,
+                f"{cut(match[0])} does not fit into 64 bits; expected a smaller integer, or quotes if a string is meant",
+            )
+            return 0
+        return value
 
     def _float(self, node: ScalarNode, text: str) -> float:
         value = float(text)

@@ -15,8 +15,8 @@ def test_every_argument_of_the_installed_operator_is_in_exactly_one_table() -> N
     operators = pytest.importorskip("airflow.providers.docker.operators.docker")
     parameters = inspect.signature(operators.DockerOperator.__init__).parameters
     known = {name for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
-    assert known <= DOCKER_ALLOWED | set(DOCKER_RESERVED)
-    assert not DOCKER_ALLOWED & set(DOCKER_RESERVED)
+    assert known <= set(DOCKER_ALLOWED) | set(DOCKER_RESERVED)
+    assert not set(DOCKER_ALLOWED) & set(DOCKER_RESERVED)
 
 
 def test_every_reserved_argument_says_what_to_do() -> None:
@@ -31,3 +31,34 @@ def test_reserved_and_unknown_arguments_are_refused_by_name() -> None:
     )
     assert found["netwrk_mode"].endswith("did you mean 'network_mode'?")
     assert "network_mode" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("user", ["1000"], "a user such as 1000 or '1000:1000'"),
+        ("network_mode", 1, "a string"),
+        ("entrypoint", {"a": 1}, "a list of strings, or one string"),
+        ("ulimits", [{"nofile": 1}], "a list such as [{name: nofile, soft: 1024, hard: 4096}]"),
+        ("ulimits", {"nofile": 1}, "a list such as"),
+        ("dns", "10.0.0.1", "a list of strings"),
+        ("tty", "yes", "true or false"),
+        ("timeout", 0, "a number of seconds"),
+        ("log_opts_max_file", "x", "an integer above zero"),
+        ("extra_hosts", {"a": 1}, "a mapping of strings"),
+        ("device_requests", [1], "a list of mappings"),
+        ("port_bindings", [80], "a mapping"),
+    ],
+)
+def test_argument_of_another_form_is_refused(name: str, value: object, said: str) -> None:
+    assert said in dict(check_docker({name: value}))[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("user", 1000), ("user", "app"), ("ulimits", [{"name": "core", "soft": 0, "hard": 0}]), ("entrypoint", "sh -c"),
+     ("docker_url", ["tcp://a:1", "tcp://b:1"]), ("log_opts_max_file", "3"), ("dns", ["10.0.0.1"]), ("tls_verify", False),
+     ("device_requests", [{"count": 1, "capabilities": [["gpu"]]}]), ("network_mode", None)],
+)  # fmt: skip
+def test_argument_of_the_right_form_passes(name: str, value: object) -> None:
+    assert not list(check_docker({name: value}))
