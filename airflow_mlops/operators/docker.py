@@ -107,7 +107,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             raise BadStep(f"step '{self.task_id}' has no image; the docker runtime needs one")
         with daemon_errors(self.task_id):
             if not self.force_pull:
-                with contextlib.suppress(ImageNotFound):
+                with contextlib.suppress(ImageNotFound), refusals(self.task_id):
                     self._image_id = self.cli.inspect_image(self.image)["Id"]
                     return
             self.log.info("Pulling image %s", self.image)
@@ -159,13 +159,13 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         self._follower.start()
         self._started = time.monotonic()
         assert attempt.invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
-        try:
-            with refusals(self.task_id):
+        with refusals(self.task_id):
+            try:
                 self.cli.start(container)
-        except APIError as error:
-            if failure := cannot_run(self.task_id, attempt.invocation, error):
-                raise failure from error
-            raise
+            except APIError as error:
+                if failure := cannot_run(self.task_id, attempt.invocation, error):
+                    raise failure from error
+                raise
 
     def _follow(self, stream: Iterator[bytes], attempt: Attempt) -> None:
         """Log what the container prints. Best effort: the verdict does not hang on it."""

@@ -72,11 +72,6 @@ def cannot_pull(task_id: str, image: str, error: APIError) -> CannotStart | None
 def cannot_run(task_id: str, invocation: Invocation, error: APIError) -> CannotStart | None:
     """The failure, if the program can never be executed in its container; ``None`` for everything else."""
     text = str(error.explanation)
-    if "argument list too long" in text:
-        return CannotStart(
-            f"step '{task_id}': its arguments and environment are larger than the system takes; "
-            f"hand big values on as a file. The largest: {invocation.largest()}"
-        )
     if "could not select device driver" in text:
         return CannotStart(
             f"step '{task_id}' asks for GPUs (resources.gpu), and this Docker host gives containers no GPUs: {text}; "

@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts import Seal
 from airflow_mlops.operators.contract import environment
-from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.failures import BadStep, CannotStart
 from airflow_mlops.operators.program import Invocation, Program
 from airflow_mlops.operators.resolve import ResolvedInputs, run_facts, template_names
 from airflow_mlops.operators.secrets import read_secrets
 from airflow_mlops.spec.templates import TemplateError, render
+
+_MAX_TEXT = 128 << 10
+"""Bytes of one argument or variable (execve(2), MAX_ARG_STRLEN with the usual pages)."""
+
+_MAX_TEXTS = 2 << 20
+"""Bytes of all of them: a quarter of the usual limit of a stack (ditto)."""
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt
@@ -72,10 +78,29 @@ def invocation_of(
         working_directory=layout.source if attempt.has_source else None,
         timeout=operator.step_timeout,
     )
+    _check_size(operator, invocation)
+    return invocation
+
+
+def _check_size(operator: StepOperator, invocation: Invocation) -> None:
+    """
+    See whether a program can be given what it is to be given. In a container that is found out when it runs, and looks like the program's
+    own failure.
+
+    :raises CannotStart: if Linux takes no text of that size
+    :raises BadStep: if a text holds a NUL character, where it would end
+    """
     for what, text in invocation.texts():
         if "\0" in text:
             raise BadStep(f"step '{operator.task_id}': {what} holds a NUL character, which no program can be given")
-    return invocation
+    sizes = {what: len(what) + len(text.encode("utf-8", "surrogateescape")) for what, text in invocation.texts()}
+    if max(sizes.values(), default=0) >= _MAX_TEXT or sum(sizes.values()) >= _MAX_TEXTS:
+        largest = sorted(sizes.items(), key=lambda item: -item[1])[:3]
+        raise CannotStart(
+            f"step '{operator.task_id}': its arguments and variables are more than a program can be given "
+            f"({_MAX_TEXT >> 10} KiB each, {_MAX_TEXTS >> 20} MiB in all); hand big values on as a file. "
+            f"The largest: {', '.join(f'{what} ({size} bytes)' for what, size in largest)}"
+        )
 
 
 def _authors_program(operator: StepOperator) -> Program:

@@ -40,7 +40,7 @@ _CANNOT_RUN = {
     errno.ENAMETOOLONG: _NOT_FOUND,
     errno.EACCES: "expected a file that may be executed (chmod +x), or its interpreter in front of it: [sh, train.sh]",
     errno.ENOEXEC: "expected a program for this machine, or a script whose first line names its interpreter (#!/bin/sh)",
-    errno.E2BIG: "hand big values on as a file. The largest of its arguments and variables: ",
+    errno.E2BIG: "its arguments and environment are more than this system takes; hand big values on as a file",
 }
 """Why a program can never be started, by error number, and what to do about it. Any other error is the machine's trouble."""
 
@@ -128,8 +128,6 @@ class ProcessStepOperator(StepOperator):
         except OSError as error:
             if (hint := _CANNOT_RUN.get(error.errno or 0)) is None:
                 raise
-            if error.errno == errno.E2BIG:
-                hint += invocation.largest()
             raise CannotStart(
                 f"step '{self.task_id}': cannot run '{invocation.argv[0]}': {error.strerror}; {hint}"
             ) from error

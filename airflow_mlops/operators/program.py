@@ -71,11 +71,6 @@ class Invocation:
     def argv(self) -> list[str]:
         return [*self.command, *self.args]
 
-    def largest(self) -> str:
-        """The largest variables and arguments with their sizes, for messages; values may be secret and are not among them."""
-        sizes = sorted(((len(text.encode()), what) for what, text in self.texts()), reverse=True)
-        return ", ".join(f"{what} ({size} bytes)" for size, what in sizes[:3])
-
     def texts(self) -> Iterator[tuple[str, str]]:
         """All that the program is given as text, and what to call it."""
         yield from {**self.environment, **self.secret_environment}.items()

@@ -21,7 +21,9 @@ def schema_problem(schema: Mapping[str, Any]) -> str | None:
     """What is wrong with a parameter's ``items``; ``None`` if nothing."""
     for key, _ in _keywords(schema):
         if key.startswith("$"):
-            return f"{cut(key)} in 'items' is refused, since it refers to other documents; expected the schema written out"
+            return (
+                f"{cut(key)} in 'items' is refused, since it refers to other documents; expected the schema written out"
+            )
     try:
         Draft202012Validator.check_schema(schema, format_checker=FormatChecker())
     except SchemaError as error:
@@ -46,7 +48,9 @@ def violation(schema: Mapping[str, Any], value: Any) -> str | None:
         return None
     where = "".join(f"[{part!r}]" for part in error.absolute_path)
     said = cut(error.message, 200)[1:-1]
-    return f"is refused{f' at {where}' if where else ''}: {said}; expected {error.validator}: {cut(error.validator_value)}"
+    return (
+        f"is refused{f' at {where}' if where else ''}: {said}; expected {error.validator}: {cut(error.validator_value)}"
+    )
 
 
 def _keywords(schema: Any) -> Iterator[tuple[str, Any]]:

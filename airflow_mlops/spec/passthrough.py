@@ -123,9 +123,8 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_ulimit(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() <= {"name", "soft", "hard"}
-        and _TEXT[1](value.get("name"))
-        and all(_is_integer(value[key]) for key in ("soft", "hard") if key in value)
-    )
+    if not isinstance(value, dict):
+        return False
+    fields = {str(key).lower(): item for key, item in value.items()}  # the client takes 'name' and 'Name'
+    limits = [fields[key] for key in ("soft", "hard") if key in fields]
+    return fields.keys() <= {"name", "soft", "hard"} and _TEXT[1](fields.get("name")) and all(map(_is_integer, limits))

@@ -119,18 +119,31 @@ def test_an_exit_code_fails_the_step_and_leaves_no_container(run_dag: RunDag) ->
     assert containers() == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        ('image="mlops-no-such-image:1", command=["true"]', "is not on the Docker host and cannot be pulled"),
-        ('image="mlops-busybox:1", command=["no-such-program"]', "cannot run"),
-    ],
-)
-def test_what_cannot_start_is_not_retried(run_dag: RunDag, arguments: str, says: str) -> None:
-    result = run_dag(f"{HEAD}\n    DockerContainerOperator(task_id='none', {arguments}, retries=2, dag=dag)\n")
-    assert result.tasks == {"none": "failed"}
-    assert says in result.log
-    assert "a retry could not cure it" in result.log
+CANNOT_START = {
+    'image="mlops-no-such-image:1"': "is not on the Docker host and cannot be pulled",
+    'image="Not an image"': "invalid reference format",
+    'command=["no-such-program"]': "cannot run ['no-such-program']",
+    'memory="1Mi"': "Minimum memory limit allowed is 6MB",
+    "cpu=9999": "CPUs",
+    'network_mode="mlops-no-such-network"': "network mlops-no-such-network not found",
+    'ulimits=[{"Nam": "x"}]': "an argument of docker cannot be used",
+    'volumes=[dict(source="mlops-v1", target="/d"), dict(source="mlops-v2", target="/d")]': "Duplicate mount point: /d",
+    'env={"BIG": "x" * 200_000}': "The largest: BIG (200003 bytes)",
+    'parameters={"p": "a\\0b"}': "MLOPS_PARAM_P holds a NUL character",
+}
+
+
+@pytest.mark.parametrize("transfer", ["bind", "volume"])
+def test_what_cannot_start_is_not_retried(run_dag: RunDag, transfer: str) -> None:
+    steps = "".join(
+        f'    DockerContainerOperator(task_id="t{number}", **dict(common, {arguments}))\n'
+        for number, arguments in enumerate(CANNOT_START)
+    )
+    common = '    common = dict(image="mlops-busybox:1", command=["true"], retries=2, retry_delay=1, dag=dag)\n'
+    result = run_dag(HEAD + "\n" + common + steps, env={"AIRFLOW__MLOPS__DOCKER_TRANSFER": transfer})
+    assert result.tasks == {f"t{number}": "failed" for number in range(len(CANNOT_START))}
+    assert [says for says in CANNOT_START.values() if says not in result.log] == []
+    assert result.log.count("a retry could not cure it") >= len(CANNOT_START)
     assert containers() == []
 
 

@@ -103,16 +103,28 @@ def test_a_failed_program_leaves_nothing_in_the_store_and_its_exit_code_in_the_l
     assert left == []
 
 
-def test_a_command_that_does_not_exist_is_not_retried(run_dag: RunDag) -> None:
-    result = run_dag(
-        HEAD
-        + """
-    ProcessContainerOperator(task_id="none", command=["no-such-program"], retries=3, dag=dag)
-    """
+CANNOT_START = {
+    '["no-such-program"]': "cannot run 'no-such-program': No such file or directory; expected a program of the source folder",
+    '["{folder}/no-interpreter"]': "Exec format error; expected a program for this machine, or a script whose first line names",
+    '["{folder}/not-executable"]': "Permission denied; expected a file that may be executed (chmod +x)",
+    '["true"], env={"BIG": "x" * 200_000}': "The largest: BIG (200003 bytes)",
+    '["true"], parameters={"p": "a\\0b"}': "MLOPS_PARAM_P holds a NUL character",
+    '["echo", "a\\0b"]': "argument 1 holds a NUL character",
+}  # fmt: skip
+
+
+def test_what_cannot_start_is_not_retried(run_dag: RunDag, tmp_path: Path) -> None:
+    for name, mode in (("no-interpreter", 0o755), ("not-executable", 0o644)):
+        (tmp_path / name).write_text("echo no\n")
+        (tmp_path / name).chmod(mode)
+    steps = "".join(
+        f'    ProcessContainerOperator(task_id="t{number}", retries=3, retry_delay=1, dag=dag, command={arguments})\n'
+        for number, arguments in enumerate(CANNOT_START)
     )
-    assert result.tasks == {"none": "failed"}
-    assert "cannot run 'no-such-program'" in result.log
-    assert "a retry could not cure it" in result.log
+    result = run_dag(HEAD + "\n" + steps.replace("{folder}", str(tmp_path)))
+    assert result.tasks == {f"t{number}": "failed" for number in range(len(CANNOT_START))}
+    assert [says for says in CANNOT_START.values() if says not in result.log] == []
+    assert result.log.count("a retry could not cure it") >= len(CANNOT_START)
 
 
 def test_a_timeout_ends_the_whole_session_of_the_program(run_dag: RunDag, tmp_path: Path) -> None:
