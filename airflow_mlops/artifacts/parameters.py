@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_mlops.artifacts.strict_json import canonical, parse
+from airflow_mlops.artifacts.strict_json import NoJson, canonical, parse
 
 MAX_PARAMETER = 64 * 1024
 """Bytes of a parameter output, as text or JSON."""
@@ -20,6 +20,9 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+_EXAMPLES = {"integer": "42", "number": "0.5", "boolean": "true", "list": "[1, 2]", "object": '{"depth": 3}'}
+
+
 def parse_parameter(type_name: str, data: bytes) -> Any:
     """
     Read the file of a parameter output: UTF-8 text with one final newline dropped for a ``string``, JSON for everything
@@ -30,7 +33,12 @@ def parse_parameter(type_name: str, data: bytes) -> Any:
     if len(data) > MAX_PARAMETER:
         raise ValueError(f"is larger than {MAX_PARAMETER} bytes; hand bigger things on as an artifact")
     if type_name != "string":
-        return check_parameter(type_name, parse(data, limit=MAX_PARAMETER))
+        try:
+            return check_parameter(type_name, parse(data, limit=MAX_PARAMETER))
+        except NoJson:
+            raise ValueError(
+                f"is {shown(data.decode('utf-8'))}, which is no JSON; expected a JSON {type_name} such as {_EXAMPLES[type_name]}"
+            ) from None
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn
+from typing import Any
 
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
+
+
+class NoJson(ValueError):
+    """A text is no JSON at all."""
 
 
 def canonical(value: Any) -> bytes:
@@ -31,7 +35,8 @@ def parse(data: bytes, *, limit: int) -> Any:
     Read a JSON document.
 
     :param limit: largest size in bytes
-    :raises ValueError: saying what is wrong with it
+    :raises NoJson: if it is no JSON
+    :raises ValueError: saying what else is wrong with it
     """
     if len(data) > limit:
         raise ValueError(f"is {len(data)} bytes or more; at most {limit} are allowed")
@@ -43,13 +48,14 @@ def parse(data: bytes, *, limit: int) -> Any:
         value = json.loads(
             text,
             object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
+            parse_constant=float,
             parse_float=_finite,
             parse_int=_bounded,
         )
         check_depth(value)
+        _refuse_constants(value)
     except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON: {error}") from None
+        raise NoJson(f"is not JSON: {error}") from None
     except RecursionError:
         raise ValueError(f"is nested deeper than {MAX_DEPTH} levels") from None
     if "\\u" in text and "\\ud" in text.lower():
@@ -73,6 +79,15 @@ def check_depth(value: Any, depth: int = 0) -> None:
             check_depth(item, depth + 1)
 
 
+def _refuse_constants(value: Any) -> None:
+    """Refuse NaN and infinity, which Python's parser takes; those that have a key are gone already."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"holds {json.dumps(value)}, which is not a JSON number")
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            _refuse_constants(item)
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -81,11 +96,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if key in seen:
                 raise ValueError(f"has the key {key[:80]!r} twice in one object")
             seen.add(key)
+    for key, value in pairs:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"holds {json.dumps(value)} for {key[:80]!r}, which is not a JSON number")
     return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"holds {name}, which is not a JSON number")
 
 
 def _finite(text: str) -> float:

@@ -20,6 +20,9 @@ SPEC_FILE = "step.yaml"
 """The spec of the one step, in the folder of its run. JSON, which is YAML as well."""
 
 
+_MAX_NAME = 63
+
+
 @dataclass(frozen=True)
 class Source:
     """
@@ -107,7 +110,7 @@ def write_spec(
     """
     from airflow_mlops.spec import load_pipeline
 
-    names = {name: f"{_prefix(step)}{number}" for number, name in enumerate(sources, start=1)}
+    names = {name: _stand_in_name(step, name, number) for number, name in enumerate(sources, start=1)}
     spec = step.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
     spec["inputs"] = {
         name: {**spec["inputs"][name], "from": f"{names[name]}.{source.type if source.uri is not None else 'value'}"}
@@ -148,8 +151,11 @@ def _stand_in(step: str, name: str, source: Source, folder: Path) -> dict[str, A
     }
 
 
-def _prefix(step: Step) -> str:
-    return "input-" if not step.spec.name.startswith("input-") else "from-"
+def _stand_in_name(step: Step, name: str, number: int) -> str:
+    """The name of the step that an input comes from: the input's, as far as a step may be called so."""
+    prefix = "input-" if not step.spec.name.startswith("input-") else "from-"
+    whole = prefix + name.replace("_", "-")
+    return whole if len(whole) <= _MAX_NAME else f"{prefix}{number}"
 
 
 def _param(pipeline: Pipeline, name: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,9 @@ def list_(run: str, what: str | None, as_json: bool) -> None:
 def show(run: str, what: str | None) -> None:
     """Show artifacts in full: address, digest, metadata, how they were made. JSON."""
     _, _, manifests = _read(run)
+    if (parameter := _parameter(manifests, what)) is not None:
+        click.echo(json.dumps(parameter, indent=2, ensure_ascii=False))
+        return
     chosen = _chosen(manifests, what, run)
     document: dict[str, Any] = {}
     for name, item in chosen.items():
@@ -100,6 +104,8 @@ def get(run: str, words: tuple[str, ...], force: bool) -> None:
     single = what is not None and "." in what.rpartition("/")[2]
     targets = {name: _target(name, item, destination, single) for name, item in chosen.items()}
     _refuse_present(targets, force)
+    for target in targets.values():
+        _make_place(target)
     for name, item in chosen.items():
         if store.contains(item.uri):
             _copy(store, name, item, targets[name])
@@ -146,9 +152,21 @@ def _chosen(manifests: dict[str, Manifest], what: str | None, run: str) -> dict[
     if what in everything:
         return {what: everything[what]}
     names = [*manifests, *everything]
+    if _parameter(manifests, what) is not None:
+        raise CommandError(
+            f"'{what}' of run '{run}' is a parameter, not an artifact; artifacts show {run} {what} prints it"
+        )
     raise CommandError(
         f"run '{run}' has no artifact '{what}'; expected {one_of(everything)}{did_you_mean(what, names)}"
     )
+
+
+def _parameter(manifests: dict[str, Manifest], what: str | None) -> dict[str, Any] | None:
+    """A parameter output by ``step.output``, as it is shown; ``None`` if that is none."""
+    step, _, output = (what or "").rpartition(".")
+    if step not in manifests or output not in manifests[step].parameters:
+        return None
+    return {str(what): {"value": manifests[step].parameters[output]}}
 
 
 def _step_of(what: str, manifests: dict[str, Manifest]) -> str:
@@ -186,6 +204,17 @@ def _refuse_present(targets: dict[str, Path], force: bool) -> None:
         raise CommandError(f"{present[0]}: exists already; nothing was copied; give another DEST, or --force")
     for path in present:
         remove_tree(path)
+
+
+def _make_place(target: Path) -> None:
+    """Make the folder that a copy goes to, so that what is wrong with it is not taken for the store's fault."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        why = "" if os.access(target.parent, os.W_OK | os.X_OK) else f"{target.parent} may not be written to"
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}"
+    if why:
+        raise CommandError(f"{target}: cannot be written: {why}; nothing was copied; give another DEST")
 
 
 def _copy(store: Store, name: str, item: Artifact, target: Path) -> None:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +11,10 @@ import click
 
 from airflow_mlops.cli.errors import SUCCESS, USAGE, CommandError
 from airflow_mlops.cli.options import environment_option, spec_argument
+from airflow_mlops.cli.spec_files import specs_in
 
 if TYPE_CHECKING:
     from airflow_mlops.spec import Pipeline, Problem
-
-_SUFFIXES = (".yaml", ".yml")
-_SPEC_MARK = re.compile(rb"^[\"']?apiVersion[\"']?\s*:\s*[\"']?mlops/", re.MULTILINE)
-_LOOK_AT = 1 << 20
-_SKIPPED_FOLDERS = frozenset(("__pycache__", "node_modules", "venv"))
 
 
 @click.command(short_help="Check specs: every problem in one go.")
@@ -70,27 +64,10 @@ def _specs(paths: Sequence[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        found = list(_in_folder(path))
+        found = list(specs_in(path))
         if not found:
             raise CommandError(f"{path}: no spec in this folder; expected a YAML file with 'apiVersion: mlops/v1'")
         yield from found
-
-
-def _in_folder(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _SKIPPED_FOLDERS)
-        for name in sorted(files):
-            path = Path(parent, name)
-            if name.endswith(_SUFFIXES) and _looks_like_a_spec(path):
-                yield path
-
-
-def _looks_like_a_spec(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return _SPEC_MARK.search(file.read(_LOOK_AT)) is not None
-    except OSError:
-        return True  # the reader says what is wrong with it
 
 
 @click.command(short_help="Print the JSON Schema of a spec.")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -110,13 +111,26 @@ def _run(request: RunRequest, folder: Path, progress: Progress) -> RunResult:
     from airflow_mlops.cli.interrupts import noticed
 
     with noticed() as pressed:
+        deadline = None if request.timeout is None else time.monotonic() + request.timeout
+
+        def notice_stop() -> None:
+            nonlocal deadline
+            late = deadline is not None and time.monotonic() > deadline
+            if late:
+                deadline = None
+            if pressed() or late:
+                progress.on_stop()
+
+        def on_event(event: TaskEvent) -> None:
+            # First: what a step's new state is called depends on whether it is being stopped.
+            notice_stop()
+            progress.on_event(event)
 
         def on_tick() -> None:
-            if pressed():
-                progress.on_stop()
+            notice_stop()
             progress.on_tick()
 
-        return run(request, folder, on_event=progress.on_event, on_tick=on_tick)
+        return run(request, folder, on_event=on_event, on_tick=on_tick)
 
 
 def _forget(folder: Path) -> None:

@@ -11,12 +11,31 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-SPEC_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
 
 def spec_argument(command: Command) -> Command:
-    """``SPEC``, a spec file."""
-    return click.argument("spec", type=SPEC_FILE)(command)
+    """``SPEC``, a spec file, or a folder with one."""
+    path = click.Path(exists=True, path_type=Path)
+    return click.argument("spec", type=path, callback=_the_spec)(command)
+
+
+def _the_spec(ctx: click.Context, param: click.Parameter, path: Path) -> Path:
+    """
+    The spec that is meant by a path.
+
+    :raises BadParameter: if it is a folder with none, or with several
+    """
+    if ctx.resilient_parsing or not path.is_dir():
+        return path
+    from airflow_mlops.cli.spec_files import specs_in
+
+    found = list(specs_in(path))
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(str(item) for item in found[:5]) + (", …" if found[5:] else "")
+    problem = (
+        f"has {len(found)} specs ({names}); expected one of them" if found else "has no spec; expected a spec file"
+    )
+    raise click.BadParameter(f"folder {path} {problem}", ctx, param)
 
 
 def environment_option(command: Command) -> Command:

@@ -56,13 +56,14 @@ class Lines:
         self._explain = explain
         self._began = time.monotonic()
         self._seen: dict[tuple[str, int], str] = {}
+        self._stopping = False
 
     def on_event(self, event: TaskEvent) -> None:
         """Print what changed, unless it only says that a step waits for its turn."""
         if event.reason:
             self._print(f"{step_name(event.task_id, event.map_index) or 'run'}: waits: {looks.printable(event.reason)}")
             return
-        word = looks.word(event.state)
+        word = _word(event, self._stopping)
         key = event.task_id, event.map_index
         if not event.task_id or word in ("waiting", "starting", "expanded") or self._seen.get(key) == word:
             return
@@ -79,6 +80,7 @@ class Lines:
 
     def on_stop(self) -> None:
         """Print that the run is being stopped."""
+        self._stopping = True
         self._print(STOPPING)
 
     def close(self) -> None:
@@ -124,12 +126,12 @@ class Live:
         if event.state == "expanded":
             self._states.pop(key, None)
         if event.task_id and not event.reason and event.state != "expanded":
-            self._note(key, event.state)
-            self._why[key] = self._explain(event) if event.state == "up_for_retry" else ""
+            word = _word(event, self._stopping)
+            self._note(key, word)
+            self._why[key] = self._explain(event) if word == "retrying" else ""
         self._draw()
 
-    def _note(self, key: tuple[str, int], state: str) -> None:
-        word = looks.word(state)
+    def _note(self, key: tuple[str, int], word: str) -> None:
         now = time.monotonic()
         if word in ("starting", "running") and key not in self._since:
             self._since[key] = now
@@ -192,6 +194,12 @@ class Live:
         text = Text.assemble((f"{mark} {name}  {word.ljust(8)}", looks.style(word)), (f"  {clock}{why}", "dim"))
         text.truncate(self._console.width, overflow="ellipsis")
         return text
+
+
+def _word(event: TaskEvent, stopping: bool) -> str:
+    """The word for a task's state. Nothing is tried again once the run is being stopped, whatever Airflow has noted."""
+    word = looks.word(event.state)
+    return "stopped" if stopping and word == "retrying" else word
 
 
 def step_name(task_id: str, map_index: int = -1) -> str:

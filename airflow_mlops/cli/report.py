@@ -42,7 +42,10 @@ def print_report(console: Console, outcome: Outcome) -> None:
     how = _ENDS.get(outcome.state, word)
     console.print(
         Text.assemble(
-            (outcome.pipeline, "bold"), " ", (f"{how}{took}", looks.style(word)), (f"   run {outcome.run}", "dim")
+            (f"{outcome.pipeline}{f', step {outcome.step},' if outcome.step else ''}", "bold"),
+            " ",
+            (f"{how}{took}", looks.style(word)),
+            (f"   run {outcome.run}", "dim"),
         ),
         soft_wrap=True,
     )

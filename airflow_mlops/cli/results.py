@@ -59,6 +59,7 @@ class Outcome:
 
     :param state: ``success``, ``failed``, ``interrupted`` or ``timeout``
     :param folder: URI of what the run keeps in the store
+    :param step: the one step that was run; ``None`` for the pipeline
     """
 
     run: str
@@ -67,6 +68,7 @@ class Outcome:
     seconds: float | None
     folder: str
     steps: list[StepOutcome]
+    step: str | None = None
 
     def as_document(self) -> dict[str, Any]:
         """The form that scripts read."""
@@ -88,6 +90,8 @@ def read_outcome(record: RunRecord, order: Order, store: Store) -> Outcome:
     """
     steps = []
     for task in record.tasks:
+        if order.step is not None and word(task.state) == "success" and task.task_id != order.step.rpartition("/")[2]:
+            continue  # it stood in for a step that makes an input
         place = place_of(order, task.task_id, task.map_index)
         step = _outcome(task, place, store)
         if step.state == "failed":
@@ -97,7 +101,7 @@ def read_outcome(record: RunRecord, order: Order, store: Store) -> Outcome:
         steps.append(step)
     seconds = (record.ended - record.started).total_seconds() if record.ended and record.started else None
     folder = store.uri(place_of(order, "-").run_key)
-    return Outcome(record.path.name, order.pipeline, record.state, seconds, folder, steps)
+    return Outcome(record.path.name, order.pipeline, record.state, seconds, folder, steps, order.step)
 
 
 def place_of(order: Order, task_id: str, map_index: int = -1) -> Place:

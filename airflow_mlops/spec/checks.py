@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from airflow_mlops.spec.building import Builder, Location, Report
@@ -17,6 +18,7 @@ from airflow_mlops.spec.models import (
     StepSpec,
 )
 from airflow_mlops.spec.problems import did_you_mean, one_of
+from airflow_mlops.spec.programs import missing_script
 from airflow_mlops.spec.scopes import Scope
 from airflow_mlops.spec.templates import TemplateError, references, render
 
@@ -35,9 +37,11 @@ class Checks:
 
     :param params: names of the declared parameters, in the order of the file
     :param builder: knows which parts of a step were cut out, about which nothing can be said
+    :param source: folder of the step code, if the spec has one
     """
 
-    def __init__(self, params: tuple[str, ...], report: Report, builder: Builder) -> None:
+    def __init__(self, params: tuple[str, ...], report: Report, builder: Builder, source: Path | None) -> None:
+        self._source = source
         self._params = params
         self._known_params = frozenset(params)
         self._report = report
@@ -111,6 +115,13 @@ class Checks:
             )
         if spec.env or spec.secrets:
             self._check_variables(step)
+        if self._source is not None and (missing := missing_script(spec.command, self._source)) is not None:
+            index, word = missing
+            self._say(
+                step,
+                ("command", index),
+                f"step '{spec.name}' runs '{word}', which is not in the source folder; expected a file of it",
+            )
 
     def _check_variables(self, step: Step) -> None:
         spec = step.spec

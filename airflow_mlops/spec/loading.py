@@ -121,7 +121,7 @@ class _Loading:
             with suppress(_EnoughError):
                 source = self._source(spec)
                 self._check_images(spec)
-                tree = self._tree(spec, structure)
+                tree = self._tree(spec, structure, source)
         if spec is None or self.findings or self.problems:
             raise SpecError(self._sorted_out(root))
         params = {name: to_param(param) for name, param in spec.params.items()}
@@ -177,11 +177,11 @@ class _Loading:
         if len(self.findings) >= MAX_FINDINGS:
             raise _EnoughError
 
-    def _tree(self, spec: PipelineSpec, structure: Structure) -> Group:
+    def _tree(self, spec: PipelineSpec, structure: Structure, source: Path | None) -> Group:
         builder = Builder(spec, self._report, structure.broken, frozenset(structure.lost))
         tree = builder.build()
         names = tuple(dict.fromkeys((*spec.params, *sorted(structure.params))))
-        checks = Checks(names, self._report, builder)
+        checks = Checks(names, self._report, builder, source)
         for step in tree.steps():
             checks.check(step)
         self._check_params(spec)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from airflow_mlops.spec.graph import Group, Pipeline, Step, StepPath
@@ -33,13 +34,17 @@ def to_mermaid(pipeline: Pipeline) -> str:
 
 def to_text(pipeline: Pipeline) -> str:
     """
-    The tree in plain text, each step with what it waits for and what it makes; at most 80 columns wide.
+    The tree in plain text, each step with what it waits for and what it makes, and then which steps run at the same time;
+    at most 80 columns wide.
 
     The same pipeline gives the same text.
     """
     title = pipeline.spec.name + (f" ({pipeline.environment})" if pipeline.environment else "")
-    lines = [_fit(title)]
+    lines = _fit("", title)
     _branches(pipeline.root, "", lines)
+    lines += ["", "in this order, those of a line at the same time:"]
+    for number, steps in enumerate(levels(pipeline), start=1):
+        lines += _fit(f"{number:3}  ", ", ".join("/".join(step.path) for step in steps))
     return "\n".join(lines) + "\n"
 
 
@@ -100,10 +105,10 @@ def _branches(group: Group, prefix: str, lines: list[str]) -> None:
         last = index == len(group.children) - 1
         below = prefix + ("   " if last else "│  ")
         kind = "group" if isinstance(child, Group) else child.spec.kind
-        lines.append(_fit(f"{prefix}{'└─ ' if last else '├─ '}{child.path[-1]} [{kind}]"))
-        details = _details(child)
+        lines += _fit(f"{prefix}{'└─ ' if last else '├─ '}", f"{child.path[-1]} [{kind}]", below)
         bar = "│  " if isinstance(child, Group) else "   "
-        lines.extend(_fit(below + bar + line) for line in details)
+        for line in _details(child):
+            lines += _fit(below + bar, line)
         if isinstance(child, Group):
             _branches(child, below, lines)
 
@@ -138,5 +143,13 @@ def _label(text: str) -> str:
     return f'"{text}"'
 
 
-def _fit(line: str) -> str:
-    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
+def _fit(prefix: str, text: str, below: str | None = None) -> list[str]:
+    """A text behind a prefix, in as many lines as it takes; those after the first are indented behind ``below``."""
+    following = prefix if below is None else below
+    return textwrap.wrap(
+        text,
+        max(WIDTH, len(following) + 24),
+        initial_indent=prefix,
+        subsequent_indent=(" " * len(following) if following.strip().isdigit() else following) + "  ",
+        break_on_hyphens=False,
+    ) or [prefix]

@@ -71,6 +71,11 @@ def test_what_is_no_object_of_finite_numbers_is_refused(text: bytes) -> None:
         parse_metrics(text)
 
 
+def test_a_number_that_json_has_not_is_told_with_its_key() -> None:
+    with pytest.raises(ValueError, match="holds NaN for 'auc', which is not a JSON number"):
+        parse_metrics(b'{"accuracy": 1, "auc": NaN}')
+
+
 def test_a_declared_key_must_be_there_as_a_number() -> None:
     with pytest.raises(ValueError, match=r"no number for auc; it has accuracy"):
         parse({"accuracy": 1, "roc": SHAPES[0]}, "accuracy", "auc")

@@ -58,7 +58,7 @@ class Terminal:
     def start(self, *words: str | Path, **environment: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, as a shell does."""
         return subprocess.Popen(
-            [sys.executable, "-m", "airflow_mlops.cli", *map(str, words)],
+            [sys.executable, "-m", "airflow_mlops", *map(str, words)],
             env=self.environment | environment,
             cwd=self.home,
             stdin=subprocess.DEVNULL,

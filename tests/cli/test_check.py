@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import json
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,7 +91,33 @@ def test_graph_draws_steps_and_what_they_hand_on(folder: Path, capsys: pytest.Ca
         "└─ fit [train]\n"
         "      reads split.train\n"
         "      makes model (model)\n"
+        "\n"
+        "in this order, those of a line at the same time:\n"
+        "  1  split\n"
+        "  2  fit\n"
     )
+
+
+def test_graph_and_run_take_a_folder_with_one_spec(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "churn.yaml").write_text(GOOD)
+    assert call(capsys, "graph", ".").out.startswith("churn\n")
+    (folder / "other.yaml").write_text(GOOD.replace("churn", "other"))
+    said = call(capsys, "run", ".")
+    assert (said.code, "folder . has 2 specs (churn.yaml, other.yaml); expected one of them" in said.err) == (2, True)
+    (folder / "empty").mkdir()
+    assert "folder empty has no spec; expected a spec file" in call(capsys, "graph", "empty").err
+
+
+def test_the_command_is_a_module_as_well(folder: Path) -> None:
+    (folder / "churn.yaml").write_text(GOOD)
+    said = subprocess.run(
+        [sys.executable, "-m", "airflow_mlops", "validate", "churn.yaml"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (said.returncode, said.stdout) == (0, "PASS churn.yaml (churn, 2 steps)\n")
 
 
 def test_graph_speaks_mermaid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,6 +81,6 @@ def test_commands_that_only_read_import_no_airflow(tmp_path: Path, words: list[s
 
 
 def test_a_closed_output_is_no_error(tmp_path: Path) -> None:
-    command = f"{sys.executable} -m airflow_mlops.cli runs >&- 2>&-"
+    command = f"{sys.executable} -m airflow_mlops runs >&- 2>&-"
     done = subprocess.run(["sh", "-c", command], env={**os.environ, "AIRFLOW_MLOPS_HOME": str(tmp_path)}, check=False)
     assert done.returncode == 0

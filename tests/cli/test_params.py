@@ -77,7 +77,7 @@ def test_a_value_is_read_by_the_type_of_its_parameter(pipeline: Pipeline, word: 
         ("depth=", "'depth' is not an integer such as 3"),
         ("fast=yes", "'fast' is not a boolean: true or false"),
         ("sizes=1,2", "'sizes' is not a JSON list such as '[1, 2]'"),
-        ('sizes=["a"]', "item number 1"),
+        ('sizes=["a"]', "is refused at [0]: 'a' is not of type 'integer'"),
         ("options=[]", "'options' is a list; expected object"),
         ("code=3", "expected one of '1', '2'"),
         ("dept=3", "did you mean 'depth'?"),

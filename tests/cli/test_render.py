@@ -44,6 +44,8 @@ steps:
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
     (tmp_path / "src").mkdir()
+    for name in ("split.py", "fit.py"):
+        (tmp_path / "src" / name).touch()
     file = tmp_path / "churn.yaml"
     file.write_text(SPEC)
     return file

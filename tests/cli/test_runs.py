@@ -144,6 +144,25 @@ def test_artifacts_are_listed_and_shown(user: Terminal, good: dict[str, Any]) ->
     assert [line.split()[0] for line in listed.out.splitlines()[1:3]] == ["make.text", "measure.metrics"]
     shown = json.loads(user.run("artifacts", "show", good["run"], "make.text").out)
     assert shown["make.text"]["digest"] == good["steps"]["make"]["artifacts"]["text"]["digest"]
+    assert json.loads(user.run("artifacts", "show", good["run"], "make.rows").out) == {"make.rows": {"value": 7}}
+    parameter = user.run("artifacts", "get", good["run"], "make.rows")
+    assert (parameter.code, "is a parameter, not an artifact" in parameter.err) == (2, True)
+
+
+def test_a_place_that_cannot_be_written_is_not_the_stores_fault(user: Terminal, good: dict[str, Any]) -> None:
+    (user.home / "a-file").touch()
+    for place in ("a-file/below/it", "/proc/nowhere/x"):
+        said = user.run("artifacts", "get", good["run"], "make.text", place)
+        assert said.code == 2
+        assert f"{place}: cannot be written: " in said.err
+
+
+def test_a_home_that_is_a_file_is_told_by_the_name_of_its_variable(user: Terminal) -> None:
+    (user.home / "no-folder").touch()
+    said = user.run("runs", AIRFLOW_MLOPS_HOME=str(user.home / "no-folder"))
+    assert said.code == 2
+    assert said.err.startswith(f"{user.home}/no-folder: File exists; expected a folder for local runs")
+    assert "AIRFLOW_MLOPS_HOME names another one" in said.err
 
 
 def test_an_artifact_is_copied_once(user: Terminal, good: dict[str, Any]) -> None:
@@ -177,9 +196,12 @@ def test_a_step_runs_alone_on_what_a_run_made(user: Terminal, good: dict[str, An
 
 def test_a_step_runs_alone_on_given_files(user: Terminal) -> None:
     (user.home / "own.txt").write_text("mine\n")
-    said = user.run("step", "tiny.yaml", "measure", "--input", "text=own.txt", "--input", "rows=9", "--json")
+    said = user.run("step", "tiny.yaml", "measure", "--input", "text=own.txt", "--input", "rows=9")
     assert said.code == 0, said.err
-    assert json.loads(said.out)["steps"]["measure"]["metrics"] == {"metrics": {"score": 0.5, "rows": 9}}
+    # What stood in for the step that makes the inputs is no part of the result.
+    assert [line.split()[0] for line in said.out.splitlines() if " success " in line] == ["measure"]
+    assert "score 0.5" in said.out
+    assert "tiny, step measure, succeeded after" in said.out
 
 
 def test_a_step_without_its_inputs_says_how_to_give_them(user: Terminal) -> None:
@@ -197,9 +219,19 @@ def test_ctrl_c_stops_the_run_and_leaves_no_process(user: Terminal) -> None:
     said = finish(process)
     assert said.code == 130
     assert "stopping the steps that run" in said.out
+    assert "make: stopped\n" in said.out
+    assert "retrying" not in said.out
     assert "tiny was stopped" in said.out
     await_true(lambda: not lives(program))
     assert of_session(process.pid) == []
+
+
+def test_a_run_that_is_out_of_time_says_so_and_not_that_it_tries_again(user: Terminal) -> None:
+    said = user.run("run", "tiny.yaml", "-p", f"pids={user.home / 'late'}", "--timeout", "8s")
+    assert said.code == 1
+    assert "stopping the steps that run" in said.out
+    assert "retrying" not in said.out
+    assert "tiny ran out of time and was stopped" in said.out
 
 
 def test_two_runs_at_once_do_not_disturb_each_other_and_clean_removes_them(user: Terminal) -> None:

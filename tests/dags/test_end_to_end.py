@@ -53,7 +53,7 @@ def run(home: Path, name: str, *options: str) -> Ran:
     :raises AssertionError: with everything it printed, if it did not succeed
     """
     spec = str(EXAMPLES / name / "pipeline.yaml")
-    command = [sys.executable, "-m", "airflow_mlops.cli", "run", spec, "--json", *options]
+    command = [sys.executable, "-m", "airflow_mlops", "run", spec, "--json", *options]
     done = subprocess.run(  # noqa: S603 - our own command
         command, env=environment(home), cwd=home, capture_output=True, text=True, timeout=300, check=False
     )

@@ -47,6 +47,29 @@ def test_process_step_may_ask_for_less_than_a_container_can_have(tmp_path: Path)
     assert load(tmp_path, f"{HEAD}steps: [{step}]\n").step("a").spec.resources.memory == 1 << 20
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("[python, fit.py]", "4:54: step 'a' runs 'fit.py', which is not in the source folder; expected a file of it"),
+        ("[./fit.sh]", "4:46: step 'a' runs './fit.sh'"),
+        ("[/usr/bin/python3.12, sub/fit.py]", "runs 'sub/fit.py'"),
+        ("[sh, good.sh]", None),
+        ("[python, -m, fit]", None),
+        ("[python, '{{ params.p }}.py']", None),
+        ("[python, /opt/fit.py]", None),
+        ("[fit.py, fit.py]", None),
+    ],
+)
+def test_script_that_the_source_does_not_hold_is_refused(tmp_path: Path, command: str, said: str | None) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "good.sh").touch()
+    text = f"{HEAD}source: src\nsteps: [{{name: a, kind: container, command: {command}, image: i}}]\nparams: {{p: x}}\n"
+    if said is None:
+        assert load(tmp_path, text)
+    else:
+        assert said in problem(tmp_path, text)
+
+
 def test_alias_of_an_alias_is_refused(tmp_path: Path) -> None:
     text = f"{HEAD}images: {{a: b, b: 'python:3', c: c}}\nsteps: [{{name: s, kind: container, image: a}}]\n"
     assert problem(tmp_path, text) == ("3:13: alias 'a' stands for 'b', which is an alias itself; expected an image")

@@ -12,6 +12,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from airflow_mlops.cli.embedded.model import EmbeddedError
+
 VARIABLE = "AIRFLOW_MLOPS_HOME"
 
 
@@ -19,11 +21,17 @@ def home() -> Path:
     """
     ``$AIRFLOW_MLOPS_HOME``, else ``~/.airflow-mlops``; made, readable by its user alone, if it is not there.
 
-    :raises OSError: if it cannot be made
+    :raises EmbeddedError: if it cannot be made
     """
     chosen = os.environ.get(VARIABLE)
     folder = (Path(chosen).expanduser() if chosen else Path.home() / ".airflow-mlops").absolute()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedError(
+            f"{folder}: {error.strerror}; expected a folder for local runs, or one that can be made"
+            f"; {VARIABLE} names another one"
+        ) from error
     return folder
 
 
