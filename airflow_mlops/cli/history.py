@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from airflow_mlops.cli.embedded import RunRecord
 
 
+_WIDE, _NARROW = 100, 72
+"""Columns of a terminal from which on, and below which, there is room for more, and for less."""
+
+
 @click.command()
 @click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="The newest N.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
@@ -36,18 +40,21 @@ def runs(limit: int, as_json: bool) -> None:
     from rich.text import Text
 
     console = looks.make_console()
-    table = looks.make_table(
-        "started", "pipeline", "state", "time", "run", right=("time",), whole=("started", "state", "time")
-    )
+    # A run's name holds its start and its pipeline, and must stay in one piece: it is what other commands are given.
+    columns = ["started", "pipeline", "state", "time", "run"]
+    if console.width < _WIDE:
+        columns = ["state", "run"] if console.width < _NARROW else ["started", "state", "time", "run"]
+    table = looks.make_table(*columns, right=("time",), whole=tuple(columns))
     for run in found[:limit]:
         state = "running" if run.alive else looks.word(run.state)
-        table.add_row(
-            _moment(run.started),
-            run.name,
-            Text(state, style=looks.style(state)),
-            looks.seconds(_took(run)),
-            Text(run.path.name, style="dim"),
-        )
+        cells = {
+            "started": _moment(run.started),
+            "pipeline": run.name,
+            "state": Text(state, style=looks.style(state)),
+            "time": looks.seconds(_took(run)),
+            "run": Text(run.path.name, style="dim"),
+        }
+        table.add_row(*(cells[column] for column in columns))
     console.print(table)
     if len(found) > limit:
         click.echo(f"… and {len(found) - limit} older; see them with -n {len(found)}")
