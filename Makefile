@@ -51,6 +51,7 @@ clean:  ## remove what the other targets made in this folder
 
 # uv is only quicker; pip does the same.
 $(READY): $(LOCK) setup.cfg pyproject.toml
+	@echo "setting up $(VENV) with Airflow and what belongs to it: a minute or two, the first time"
 	$(PYTHON) -m venv --clear $(VENV) || { echo "no venv: apt-get install -y python3-venv, or PYTHON=… make …" >&2; exit 1; }
 ifneq ($(UV),)
 	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -r $(LOCK)

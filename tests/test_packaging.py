@@ -204,3 +204,12 @@ def test_every_environment_of_tox_has_a_lock_of_its_own() -> None:
     locks = {file.stem for file in (ROOT / "tests/locks").glob("*.txt")}
     assert set(names) == locks
     assert len(names) >= 6
+
+
+@pytest.mark.airflow
+def test_airflow_finds_the_name_that_it_looks_for_examples_under(caplog: pytest.LogCaptureFixture) -> None:
+    manager = pytest.importorskip("airflow.dag_processing.bundles.manager")
+    if not hasattr(manager, "_add_provider_example_dags_to_bundle"):
+        pytest.skip("this Airflow does not look into providers for examples")
+    manager._add_provider_example_dags_to_bundle([])
+    assert DISTRIBUTION.replace("-", "_") not in caplog.text

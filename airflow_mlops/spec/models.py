@@ -201,9 +201,15 @@ class Resources(SpecModel):
 class Backoff(SpecModel):
     """The wait before another try: ``initial``, times ``factor`` for each further one, at most ``maximum``."""
 
-    initial: Duration = Field(default=timedelta(seconds=10), description="Wait before the first retry")
+    initial: Duration = Field(
+        default=timedelta(seconds=10),
+        description="Wait before the first retry",
+        json_schema_extra={"default": "10s"},
+    )
     factor: float = Field(default=2.0, ge=1, le=100, description="Growth from one wait to the next")
-    maximum: Duration = Field(default=timedelta(minutes=5), description="The longest wait")
+    maximum: Duration = Field(
+        default=timedelta(minutes=5), description="The longest wait", json_schema_extra={"default": "5m"}
+    )
 
 
 class Volume(SpecModel):
@@ -354,9 +360,13 @@ class ParamSpec(SpecModel):
     multipleOf: Number | None = Field(default=None, description="Every value is a multiple")
     minLength: int | None = Field(default=None, ge=0, description="Shortest string")
     maxLength: int | None = Field(default=None, ge=0, description="Longest string")
-    pattern: Text | None = Field(default=None, description="Regular expression that a string matches")
+    pattern: Text | None = Field(
+        default=None, description="Regular expression that a string matches; without lookaround and back-references"
+    )
     format: Text | None = Field(default=None, description="Format of a string: date, date-time, multiline, …")
-    items: dict[str, Any] | None = Field(default=None, description="JSON Schema of each item of an array")
+    items: dict[str, Any] | None = Field(
+        default=None, description="JSON Schema of each item of an array; without references"
+    )
     minItems: int | None = Field(default=None, ge=0, description="Fewest items")
     maxItems: int | None = Field(default=None, ge=0, description="Most items")
     uniqueItems: bool | None = Field(default=None, description="Whether items may not repeat")

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from airflow_mlops.spec.documents import compose
+from airflow_mlops.spec.models import Backoff
 from airflow_mlops.spec.schema import SCHEMA_FILE, schema_text, spec_schema
 from airflow_mlops.spec.values import Plain
-from tests.spec.support import DATA
+from tests.spec.support import DATA, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GOOD = "apiVersion: mlops/v1\nname: p\nsteps:\n  - {name: a, kind: container, image: i}\n"
 
@@ -73,3 +77,10 @@ def test_every_field_is_described() -> None:
 
     walk(spec_schema(), "")
     assert missing == []
+
+
+def test_default_of_the_schema_is_what_a_spec_may_write(tmp_path: Path) -> None:
+    fields = spec_schema()["$defs"]["Backoff"]["properties"]
+    backoff = ", ".join(f"{name}: {field['default']}" for name, field in fields.items())
+    step = f"{{name: a, kind: container, image: i, backoff: {{{backoff}}}}}"
+    assert load(tmp_path, f"apiVersion: mlops/v1\nname: p\nsteps: [{step}]\n").step("a").spec.backoff == Backoff()
