@@ -118,6 +118,16 @@ class SealedStep(BaseModel):
     image: str | None = Field(default=None, description="Container image as rendered")
     command: list[str] = Field(default_factory=list, description="Program and first arguments as rendered")
     args: list[str] = Field(default_factory=list, description="Further arguments as rendered")
+    entrypoint: list[str] = Field(
+        default_factory=list,
+        description="What runs the command in place of the image's entry point, where that is given",
+    )
+    user: str | None = Field(default=None, description="User that the container's program runs as")
+    working_dir: str | None = Field(default=None, description="Working directory; null for the image's own")
+    mounts: list[str] = Field(
+        default_factory=list,
+        description="Further folders that the program sees: source:target, then :ro if it may only read",
+    )
     env: dict[str, str] = Field(
         default_factory=dict, description="Environment as rendered, without secrets and without the contract's own"
     )

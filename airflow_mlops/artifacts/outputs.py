@@ -19,7 +19,7 @@ from airflow_mlops.artifacts.metrics import MAX_METRICS, parse_metrics
 from airflow_mlops.artifacts.parameters import MAX_PARAMETER, parse_parameter
 
 if TYPE_CHECKING:
-    from airflow_mlops.spec.models import Output
+    from airflow_mlops.spec.parts import Output
 
 
 @dataclass(slots=True)

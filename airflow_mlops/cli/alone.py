@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.cli.errors import CommandError
-from airflow_mlops.spec.models import API_VERSION, PARAMETER_TYPES
+from airflow_mlops.spec.models import API_VERSION
+from airflow_mlops.spec.parts import PARAMETER_TYPES
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.records import Order
@@ -117,6 +118,8 @@ def write_spec(
         for name, source in sources.items()
     }
     spec.pop("needs", None)
+    if step.spec.process.venv is not None:
+        spec["process"]["venv"] = str(pipeline.path_of(step.spec.process.venv))
     document = {
         "apiVersion": API_VERSION,
         "name": pipeline.spec.name,

@@ -56,6 +56,7 @@ class Planned:
 
     :param argv: what replaces the image's entry point; empty for the image's own
     :param inputs: where each artifact comes from, by its path within the contract's ``inputs`` folder
+    :param venv: folder of the virtual environment of a process step, if it names one
     """
 
     step: Step
@@ -66,6 +67,7 @@ class Planned:
     environment: Mapping[str, str]
     inputs: Mapping[str, str]
     has_source: bool
+    venv: str | None = None
 
     @property
     def folder(self) -> str:
@@ -75,7 +77,7 @@ class Planned:
 
 def process_line(planned: Planned) -> str:
     """The command of a process step: the program with the environment that it gets, and no other."""
-    venv = planned.step.spec.process.venv
+    venv = planned.venv
     binaries = str(Path(venv, "bin") if venv else Path(sys.executable).parent)
     variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
     variables.update(PATH=os.pathsep.join([binaries, variables.get("PATH", os.defpath)]), PYTHONUNBUFFERED="1")

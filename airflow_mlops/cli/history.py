@@ -47,7 +47,7 @@ def runs(limit: int, as_json: bool) -> None:
     table = looks.make_table(*columns, right=("time",), whole=tuple(columns))
     for run in found[:limit]:
         state = "running" if run.alive else looks.word(run.state)
-        cells = {
+        cells: dict[str, str | Text] = {
             "started": _moment(run.started),
             "pipeline": run.name,
             "state": Text(state, style=looks.style(state)),

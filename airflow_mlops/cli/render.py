@@ -117,6 +117,7 @@ def plan(pipeline: Pipeline, step: Step, values: Mapping[str, Any]) -> Planned:
             if name in paths
         },
         has_source=pipeline.source is not None,
+        venv=str(pipeline.path_of(step.spec.process.venv)) if step.spec.process.venv else None,
     )
 
 

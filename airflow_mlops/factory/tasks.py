@@ -51,7 +51,10 @@ class TaskFactory:
             )
         arguments.update(self._program_arguments(step))
         if spec.runtime == "process":
-            return self._class("process", spec.kind)(venv=spec.process.venv, **arguments)
+            venv = spec.process.venv
+            return self._class("process", spec.kind)(
+                venv=str(self._pipeline.path_of(venv)) if venv is not None else None, **arguments
+            )
         return self._class("docker", spec.kind)(**arguments, **spec.docker)
 
     def _class(self, runtime: str, kind: str) -> Any:

@@ -21,7 +21,7 @@ from airflow_mlops.operators import settings as deployment
 from airflow_mlops.operators.artifact_arg import ArtifactXComArg
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.version_compat import AIRFLOW_V_3_2_PLUS
-from airflow_mlops.spec.models import Output, Resources, Secret, SpecModel, Volume
+from airflow_mlops.spec.parts import Output, Resources, Secret, SpecModel, Volume
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt, Ended
@@ -186,6 +186,10 @@ class StepOperator(BaseOperator):
     def layout(self, attempt: Attempt) -> Layout:
         """The paths of the contract, as the program sees them."""
         raise NotImplementedError
+
+    def sealed_container(self, attempt: Attempt) -> dict[str, Any]:
+        """What the seal says of the program's surroundings, beside what every step has; its fields are those of ``SealedStep``."""
+        return {}
 
     def run_program(self, attempt: Attempt) -> Ended:
         """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.spec.templates import as_text
 
 if TYPE_CHECKING:
-    from airflow_mlops.spec.models import Output
+    from airflow_mlops.spec.parts import Output
 
 CONTAINER_ROOT = "/mlops"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -63,6 +64,22 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
     def layout(self, attempt: Attempt) -> Layout:
         """The contract's paths in a container."""
         return Layout()
+
+    def sealed_container(self, attempt: Attempt) -> dict[str, Any]:
+        """What a spec's ``docker:`` and ``volumes`` change of how the program runs."""
+        invocation = attempt.invocation
+        return {
+            "entrypoint": self.entrypoint_words(),
+            "user": str(self.user),
+            "working_dir": (invocation.working_directory if invocation else None) or self.working_dir,
+            "mounts": [f"{item.source}:{item.target}{':ro' if item.read_only else ''}" for item in self.volumes],
+        }
+
+    def entrypoint_words(self) -> list[str]:
+        """The entry point that replaces the image's, as words; a string is split as Docker's command line splits it, and never evaluated."""
+        if isinstance(self.entrypoint, str):
+            return shlex.split(self.entrypoint)
+        return [str(word) for word in self.entrypoint or ()]
 
     def run_program(self, attempt: Attempt) -> Ended:
         """

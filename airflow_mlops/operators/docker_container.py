@@ -34,14 +34,13 @@ def create(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount]) 
     """
     invocation = attempt.invocation
     assert invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
-    if operator.entrypoint is not None:
-        entrypoint, command = operator.format_command(operator.entrypoint), invocation.argv
-    else:
-        entrypoint, command = list(invocation.command) or None, list(invocation.args)
+    entrypoint, command = operator.entrypoint_words(), invocation.argv
+    if not entrypoint:
+        entrypoint, command = list(invocation.command), list(invocation.args)
     container: dict[str, Any] = operator.cli.create_container(
         image=operator.image,
         name=f"mlops-{attempt.id}",
-        entrypoint=entrypoint,
+        entrypoint=entrypoint or None,
         command=command or None,
         environment={**invocation.environment, **invocation.secret_environment},
         user=operator.user,

@@ -172,6 +172,7 @@ def seal_of(
         "image": invocation.image if invocation else None,
         "command": list(invocation.command) if invocation else [],
         "args": list(invocation.args) if invocation else [],
+        **operator.sealed_container(attempt),
         "env": dict(program_env),
         "params": dict(parameters),
         "inputs": sealed_inputs,

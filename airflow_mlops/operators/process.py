@@ -137,6 +137,11 @@ class ProcessStepOperator(StepOperator):
         """The worker's variables that are let through, with the step's python found first."""
         variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
         python = Path(self.venv, "bin") if self.venv else Path(sys.executable).parent
+        if not (python / "python").exists():
+            raise CannotStart(
+                f"step '{self.task_id}': {python / 'python'} does not exist on this worker; "
+                "expected a virtual environment (process: {venv: …})"
+            )
         variables["PATH"] = os.pathsep.join([str(python), variables.get("PATH", os.defpath)])
         if self.venv:
             variables["VIRTUAL_ENV"] = self.venv

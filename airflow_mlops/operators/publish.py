@@ -11,7 +11,7 @@ from airflow_mlops.artifacts import Artifact, Manifest, Seal, collect, commit, p
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt, Ended
-    from airflow_mlops.spec.models import Output
+    from airflow_mlops.spec.parts import Output
 
 
 def commit_outputs(

@@ -20,7 +20,7 @@ from airflow_mlops.operators.version_compat import CONTROL_FLOW
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Artifact
     from airflow_mlops.operators.attempt import Attempt, Ended
-    from airflow_mlops.spec.models import Output
+    from airflow_mlops.spec.parts import Output
 
 
 class ReferenceOperator(StepOperator):

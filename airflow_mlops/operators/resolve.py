@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_mlops.operators.contract import Layout
-    from airflow_mlops.spec.models import Output
+    from airflow_mlops.spec.parts import Output
 
 STAGES = ("copy", "none")
 

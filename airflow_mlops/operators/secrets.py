@@ -12,7 +12,7 @@ from airflow.sdk.log import mask_secret
 from airflow_mlops.operators.failures import BadStep
 
 if TYPE_CHECKING:
-    from airflow_mlops.spec.models import Secret
+    from airflow_mlops.spec.parts import Secret
 
 
 def read_secrets(secrets: Mapping[str, Secret]) -> tuple[dict[str, str], dict[str, str]]:

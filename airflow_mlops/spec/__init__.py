@@ -14,15 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_mlops.spec.graph import Group, Input, Param, Pipeline, Step
     from airflow_mlops.spec.loading import load_pipeline
-    from airflow_mlops.spec.models import (
-        InputSpec,
-        Output,
-        PipelineSpec,
-        Resources,
-        Secret,
-        StepSpec,
-        Volume,
-    )
+    from airflow_mlops.spec.models import PipelineSpec, StepSpec
+    from airflow_mlops.spec.parts import InputSpec, Output, Resources, Secret, Volume
     from airflow_mlops.spec.pictures import to_mermaid, to_text
     from airflow_mlops.spec.problems import Problem, SpecError
     from airflow_mlops.spec.schema import spec_schema
@@ -31,15 +24,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "graph": ("Group", "Input", "Param", "Pipeline", "Step"),
     "loading": ("load_pipeline",),
-    "models": (
-        "InputSpec",
-        "Output",
-        "PipelineSpec",
-        "Resources",
-        "Secret",
-        "StepSpec",
-        "Volume",
-    ),
+    "models": ("PipelineSpec", "StepSpec"),
+    "parts": ("InputSpec", "Output", "Resources", "Secret", "Volume"),
     "pictures": ("to_mermaid", "to_text"),
     "problems": ("Problem", "SpecError"),
     "schema": ("spec_schema",),

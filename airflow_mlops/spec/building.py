@@ -13,14 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_mlops.spec.graph import Group, Input, Step
-from airflow_mlops.spec.models import (
-    GroupSpec,
-    InputSpec,
-    Output,
-    PipelineSpec,
-    StepSpec,
-)
+from airflow_mlops.spec.models import GroupSpec, PipelineSpec, StepSpec
 from airflow_mlops.spec.ordering import find_cycles
+from airflow_mlops.spec.parts import InputSpec, Output
 from airflow_mlops.spec.problems import did_you_mean, one_of
 from airflow_mlops.spec.structure import PLACEHOLDER
 

@@ -11,12 +11,8 @@ from airflow_mlops.spec.building import Builder, Location, Report
 from airflow_mlops.spec.containers import check_container
 from airflow_mlops.spec.documents import KEY
 from airflow_mlops.spec.graph import Step
-from airflow_mlops.spec.models import (
-    PARAMETER_TYPES,
-    PROGRAM_KINDS,
-    STEP_KEYS,
-    StepSpec,
-)
+from airflow_mlops.spec.models import PROGRAM_KINDS, STEP_KEYS, StepSpec
+from airflow_mlops.spec.parts import PARAMETER_TYPES
 from airflow_mlops.spec.problems import did_you_mean, one_of
 from airflow_mlops.spec.programs import missing_script
 from airflow_mlops.spec.scopes import Scope

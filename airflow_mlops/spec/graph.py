@@ -149,6 +149,10 @@ class Pipeline:
         line, column = self.locate((*(step.location if step else ()), *keys)) if self.locate else (0, 0)
         return Problem(str(self.file), line, column, shorten(message))
 
+    def path_of(self, path: str) -> Path:
+        """A path that the spec names: relative to the spec's folder, unless it is absolute."""
+        return (self.file.absolute().parent / path).absolute()
+
     @property
     def digest(self) -> str:
         """``sha256:…`` of the spec as it was resolved: environment, defaults and aliases applied."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_mlops.spec.models import ARTIFACT_TYPES
+from airflow_mlops.spec.parts import ARTIFACT_TYPES
 from airflow_mlops.spec.problems import did_you_mean, one_of
 
 if TYPE_CHECKING:

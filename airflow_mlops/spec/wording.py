@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from airflow_mlops.spec import forms, models
+from airflow_mlops.spec import forms, models, parts
 from airflow_mlops.spec.documents import KEY
 from airflow_mlops.spec.forms import cut, kind_of
 from airflow_mlops.spec.later import (
@@ -25,18 +25,18 @@ Finding = tuple[tuple[Any, ...], str]
 """Path of a value, and what is wrong with it."""
 
 _ONE: dict[str, type[BaseModel]] = {
-    "resources": models.Resources,
-    "backoff": models.Backoff,
-    "process": models.Process,
-    "operator": models.OperatorCall,
+    "resources": parts.Resources,
+    "backoff": parts.Backoff,
+    "process": parts.Process,
+    "operator": parts.OperatorCall,
     "defaults": models.StepOptions,
     "schedule": models.AssetSchedule,
 }
 _MANY: dict[str, type[BaseModel]] = {
-    "inputs": models.InputSpec,
-    "outputs": models.Output,
-    "secrets": models.Secret,
-    "volumes": models.Volume,
+    "inputs": parts.InputSpec,
+    "outputs": parts.Output,
+    "secrets": parts.Secret,
+    "volumes": parts.Volume,
     "params": models.ParamSpec,
     "environments": models.Overlay,
 }

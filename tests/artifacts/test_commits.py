@@ -31,7 +31,7 @@ from airflow_mlops.artifacts import (
     read_committed,
     seal_outputs,
 )
-from airflow_mlops.spec.models import Output
+from airflow_mlops.spec.parts import Output
 from tests.artifacts.test_manifest import manifest
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_mlops.artifacts import OutputInvalid, OutputMissing, collect, digest_path
 from airflow_mlops.artifacts.parameters import MAX_PARAMETER
-from airflow_mlops.spec.models import Output
+from airflow_mlops.spec.parts import Output
 
 
 def declared(**outputs: object) -> dict[str, Output]:

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.spec import models
+from airflow_mlops.spec import models, parts
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -91,7 +91,9 @@ def _cell(text: str) -> str:
 
 def filled(page: str) -> str:
     """The page with every table made anew."""
-    return MARKED.sub(lambda match: f"{match[1]}{table(getattr(models, match[2]))}{match[3]}", page)
+    return MARKED.sub(
+        lambda match: f"{match[1]}{table(getattr(parts, match[2], None) or getattr(models, match[2]))}{match[3]}", page
+    )
 
 
 if __name__ == "__main__":

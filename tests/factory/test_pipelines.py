@@ -132,3 +132,10 @@ def test_the_retries_of_a_task_are_a_ceiling_over_both_budgets(spec: Path) -> No
     task = build_dag(load_pipeline(spec)).get_task("split")
     assert (task.step_retries, task.infra_retries) == (1, 3)
     assert task.retries == 1 + 3 + 20
+
+
+def test_a_virtual_environment_is_looked_for_beside_the_spec(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    step = "{name: a, kind: container, runtime: process, process: {venv: envs/a}, command: [python, -c, pass]}"
+    file.write_text(f"apiVersion: mlops/v1\nname: p\nsteps: [{step}]\n")
+    assert pipeline_dag(file).get_task("a").venv == str(tmp_path / "envs" / "a")

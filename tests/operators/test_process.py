@@ -107,6 +107,7 @@ CANNOT_START = {
     '["no-such-program"]': "cannot run 'no-such-program': No such file or directory; expected a program of the source folder",
     '["{folder}/no-interpreter"]': "Exec format error; expected a program for this machine, or a script whose first line names",
     '["{folder}/not-executable"]': "Permission denied; expected a file that may be executed (chmod +x)",
+    '["true"], venv="{folder}/no-venv"': "no-venv/bin/python does not exist on this worker; expected a virtual environment",
     '["true"], env={"BIG": "x" * 200_000}': "The largest: BIG (200003 bytes)",
     '["true"], parameters={"p": "a\\0b"}': "MLOPS_PARAM_P holds a NUL character",
     '["echo", "a\\0b"]': "argument 1 holds a NUL character",

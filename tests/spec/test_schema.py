@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from airflow_mlops.spec.documents import compose
-from airflow_mlops.spec.models import Backoff
+from airflow_mlops.spec.parts import Backoff
 from airflow_mlops.spec.schema import SCHEMA_FILE, schema_text, spec_schema
 from airflow_mlops.spec.values import Plain
 from tests.spec.support import DATA, load
