@@ -72,6 +72,45 @@ _OPTIONS = {
         "none.",
         example="/data/public /mnt/features",
     ),
+    "allowed_runtimes": _option(
+        "Where programs of steps may run, separated by spaces or commas. Without process, none runs on a worker itself.",
+        default="process docker",
+        example="docker",
+    ),
+    "allowed_networks": _option(
+        "Docker networks that a step may join beside the default one and none, separated by spaces or commas; * stands "
+        "for any text. host shares the host's network. Empty: no others.",
+        example="mlflow feature-store",
+    ),
+    "allowed_ipc_modes": _option(
+        "IPC namespaces that a step's container may share, separated by spaces or commas; host is the host's. Empty: "
+        "none.",
+        example="host",
+    ),
+    "allowed_capabilities": _option(
+        "Kernel capabilities that a step may ask for with cap_add, separated by spaces or commas. A container has no "
+        "others. Empty: none.",
+        example="CHOWN NET_BIND_SERVICE",
+    ),
+    "allowed_users": _option(
+        "root, where steps may run as root in their containers although the worker does not. Empty: they may not.",
+        example="root",
+    ),
+    "pids_limit": _option(
+        "How many processes and threads the container of a step may have.", "integer", "4096", example="1024"
+    ),
+    "read_only_root": _option(
+        "Whether the file system of a step's image is read-only, but for /tmp and what the step is given to write to.",
+        "boolean",
+        "false",
+        example="true",
+    ),
+    "require_digest": _option(
+        "Whether a step's image must be named by its digest, so that nobody can change what runs.",
+        "boolean",
+        "false",
+        example="true",
+    ),
     "infra_retries": _option(
         "How many failures of the infrastructure (a worker or daemon that goes away) a step survives beside its own "
         "retries.",

@@ -75,7 +75,8 @@ class TestProviderInfo:
             name
             for file in (ROOT / "airflow_mlops").rglob("*.py")
             for name in re.findall(
-                r"""(?:_text|_words|_json_object|conf\.get\w*)\((?:SECTION, ?)?"(\w+)\"""", file.read_text()
+                r"""(?:_text|_words|_json_object|_flag|_count|conf\.get\w*)\((?:SECTION, ?)?"(\w+)\"""",
+                file.read_text(),
             )
         }
         assert read == set(get_provider_info()["config"]["mlops"]["options"])

@@ -18,6 +18,17 @@ STORE = f"{PREFIX}STORE"
 INSTANCE = f"{PREFIX}INSTANCE"
 
 
+_OPEN = {
+    "ALLOWED_VOLUMES": "/",
+    "ALLOWED_OPERATORS": "*",
+    "ALLOWED_NETWORKS": "*",
+    "ALLOWED_IPC_MODES": "*",
+    "ALLOWED_CAPABILITIES": "*",
+    "ALLOWED_USERS": "*",
+}
+"""What a deployment opens one by one is open in a run of one's own."""
+
+
 def run_settings(store: str | None) -> dict[str, str]:
     """
     The ``[mlops]`` settings of a run, as environment variables.
@@ -32,8 +43,7 @@ def run_settings(store: str | None) -> dict[str, str]:
         STORE: os.environ.get(STORE) or store_url(),
         INSTANCE: own_instance(),
         # The user runs their own pipeline, as themselves: nobody is to be protected from them.
-        f"{PREFIX}ALLOWED_VOLUMES": os.environ.get(f"{PREFIX}ALLOWED_VOLUMES") or "/",
-        f"{PREFIX}ALLOWED_OPERATORS": os.environ.get(f"{PREFIX}ALLOWED_OPERATORS") or "*",
+        **{f"{PREFIX}{name}": os.environ.get(f"{PREFIX}{name}") or everything for name, everything in _OPEN.items()},
         # Only -e chooses an environment, so that a command means the same in every shell.
         f"{PREFIX}ENVIRONMENT": "",
     }

@@ -12,6 +12,7 @@ from requests.exceptions import ReadTimeout
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.identity import LABEL
 from airflow_mlops.operators.ownership import ensure_owner
+from airflow_mlops.operators.policy import check_container, hardening
 from airflow_mlops.operators.staging import check_host_path
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ def create(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount]) 
 
     ``command`` replaces the image's entry point and ``args`` its arguments, as in Kubernetes, so that a step means the same on both.
 
-    :raises PolicyViolation: if the step asks for a host folder that the deployment does not open
+    :raises PolicyViolation: if the step asks for more than the deployment gives
     """
     invocation = attempt.invocation
     assert invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
+    check_container(operator, attempt.settings)
     entrypoint, command = operator.entrypoint_words(), invocation.argv
     if not entrypoint:
         entrypoint, command = list(invocation.command), list(invocation.args)
@@ -78,7 +80,7 @@ def _host_config(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mo
         dns_search=operator.dns_search,
         extra_hosts=operator.extra_hosts,
         port_bindings=operator.port_bindings,
-        cap_add=operator.cap_add,
+        **hardening(operator, attempt.settings),
         ipc_mode=operator.ipc_mode,
         ulimits=operator.ulimits,
         log_config=LogConfig(config={name: value for name, value in log_options.items() if value is not None}),

@@ -39,6 +39,7 @@ from airflow_mlops.operators.failures import (
     Unforeseen,
 )
 from airflow_mlops.operators.identity import TaskIdentity
+from airflow_mlops.operators.policy import check_runtime
 from airflow_mlops.operators.preparation import invocation_of, names_of, parameters_of, seal_of, wires_of
 from airflow_mlops.operators.publish import commit_outputs, commit_references
 from airflow_mlops.operators.resolve import as_attributes, resolve_inputs
@@ -168,6 +169,7 @@ def _owned(operator: StepOperator, attempt: Attempt, stages: Callable[[], dict[s
 
 
 def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float) -> dict[str, Any]:
+    check_runtime(operator, attempt.settings)
     inputs = attempt.inputs or resolve_inputs(wires_of(operator), ti=context["ti"], store=attempt.store)
     parameters = {**parameters_of(operator, context), **inputs.parameters}
     attempt.make()

@@ -35,6 +35,14 @@ class Settings:
     :param docker_transfer: ``bind`` mounts, a ``volume`` per attempt, or ``auto``: bind where the daemon sees our files
     :param allowed_operators: patterns of class paths that ``kind: operator`` may name
     :param allowed_volumes: host folders that steps may mount
+    :param allowed_runtimes: where programs may run
+    :param allowed_networks: networks that containers may join, beside the default one and none
+    :param allowed_ipc_modes: IPC namespaces that containers may share
+    :param allowed_capabilities: kernel capabilities that containers may ask for
+    :param allowed_users: ``root``, where containers may run as root although the worker does not
+    :param pids_limit: processes and threads that a container may have
+    :param read_only_root: whether a container's own file system is read-only, but for /tmp
+    :param require_digest: whether images must be named by digest
     """
 
     store_url: str
@@ -45,6 +53,14 @@ class Settings:
     docker_transfer: Transfer = "auto"
     allowed_operators: tuple[str, ...] = ()
     allowed_volumes: tuple[str, ...] = ()
+    allowed_runtimes: tuple[str, ...] = ("process", "docker")
+    allowed_networks: tuple[str, ...] = ()
+    allowed_ipc_modes: tuple[str, ...] = ()
+    allowed_capabilities: tuple[str, ...] = ()
+    allowed_users: tuple[str, ...] = ()
+    pids_limit: int = 4096
+    read_only_root: bool = False
+    require_digest: bool = False
 
     def open_store(self) -> Store:
         """The store of this deployment; opening it touches no network."""
@@ -84,6 +100,14 @@ def load_settings() -> Settings:
         docker_transfer=_transfer(),
         allowed_operators=_words("allowed_operators"),
         allowed_volumes=_words("allowed_volumes"),
+        allowed_runtimes=_words("allowed_runtimes") or Settings.allowed_runtimes,
+        allowed_networks=_words("allowed_networks"),
+        allowed_ipc_modes=_words("allowed_ipc_modes"),
+        allowed_capabilities=_words("allowed_capabilities"),
+        allowed_users=_words("allowed_users"),
+        pids_limit=_count("pids_limit", 4096),
+        read_only_root=_flag("read_only_root"),
+        require_digest=_flag("require_digest"),
     )
 
 
@@ -111,6 +135,20 @@ def _text(option: str) -> str | None:
 
 def _words(option: str) -> tuple[str, ...]:
     return tuple((_text(option) or "").replace(",", " ").split())
+
+
+def _flag(option: str) -> bool:
+    text = (_text(option) or "false").lower()
+    if text not in ("true", "false"):
+        raise BadStep(f"[mlops] {option} is {text!r}; expected true or false")
+    return text == "true"
+
+
+def _count(option: str, default: int) -> int:
+    text = _text(option) or str(default)
+    if not text.isdigit() or not int(text):
+        raise BadStep(f"[mlops] {option} is {text!r}; expected a number above zero")
+    return int(text)
 
 
 def _json_object(option: str) -> dict[str, Any]:

@@ -67,7 +67,9 @@ def test_settings_in_the_readme_are_those_that_are_read() -> None:
     source = (ROOT / "airflow_mlops/operators/settings.py").read_text(encoding="utf-8")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     settings = re.findall(r"^\| `([a-z_]+)` \|", text.split("| setting |")[1].split("\n\n")[0], re.MULTILINE)
-    assert set(settings) == set(re.findall(r'(?:_text|_words|_json_object|getint)\((?:SECTION, )?"([a-z_]+)"', source))
+    assert set(settings) == set(
+        re.findall(r'(?:_text|_words|_json_object|_flag|_count|getint)\((?:SECTION, )?"([a-z_]+)"', source)
+    )
 
 
 def test_the_spec_reference_is_the_models() -> None:
