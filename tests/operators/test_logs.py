@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tracemalloc
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,13 +39,60 @@ def test_bytes_that_are_no_text_are_replaced() -> None:
     assert lines_of(b"\xff\xfeok\n") == ["\ufffd\ufffdok"]
 
 
-def test_progress_bars_are_shown_before_their_newline() -> None:
+def test_progress_bars_are_shown_at_intervals_and_to_their_end() -> None:
     lines: list[str] = []
-    log = LineLog(lines.append)
-    log.write(b"10%\r20%\r")
-    assert lines == ["20%"]
-    log.write(b"100%\n")
-    assert lines == ["20%", "100%"]
+    now = 0.0
+    log = LineLog(lines.append, clock=lambda: now)
+    for percent in range(1, 101):
+        now += 0.1
+        log.write(f"\r{percent}%".encode())
+    log.close()
+    assert lines == ["1%", "52%", "100%"]
+
+
+def test_a_progress_bar_that_ends_with_a_carriage_return_shows_its_last_state() -> None:
+    lines: list[str] = []
+    log = LineLog(lines.append, clock=lambda: 0.0)
+    for step in (b"1/3\r", b"2/3\r", b"3/3\r"):
+        log.write(step)
+    log.write(b"\ndone\n")
+    assert lines[-2:] == ["3/3", "done"]
+
+
+def test_a_line_that_overwrites_itself_shows_its_last_text() -> None:
+    assert lines_of(b"10%\r20%\r100%\n") == ["100%"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096, 1 << 20])
+def test_a_secret_is_hidden_however_the_stream_is_cut(size: int) -> None:
+    secret = "hush-hush-value"
+    data = ("x" * (LINE_LIMIT - 5) + secret + "y" * LINE_LIMIT + secret + "\n" + secret).encode()
+    lines: list[str] = []
+    log = LineLog(lines.append, [secret])
+    for start in range(0, len(data), size):
+        log.write(data[start : start + size])
+    log.close()
+    shown = "".join(lines)
+    assert not any(secret[: len(secret) // 2] in line or secret[len(secret) // 2 :] in line for line in lines)
+    assert shown.count("***") == 3
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("::group::mine", " ::group::mine"),
+        ("::endgroup::", " ::endgroup::"),
+        ("  \x1b[31m::group::red", "  \x1b[31m ::group::red"),
+        ("\x1b[2K::group::erased", " ::group::erased"),
+        ("##[group]mine", " ##[group]mine"),
+        ("say ::group:: here", "say ::group:: here"),
+        ("\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"),
+        ("a\x1b[2J\x1b[1;1Hb\x1b]0;title\x07c\x1b7d", "abcd"),
+        ("bell\x07 \x9b31m back\x08space", "bell 31m backspace"),
+    ],
+)
+def test_a_line_can_neither_move_the_cursor_nor_open_a_group(raw: str, shown: str) -> None:
+    assert lines_of(raw.encode() + b"\n") == [shown]
 
 
 def test_a_carriage_return_and_newline_in_two_chunks_end_one_line() -> None:
