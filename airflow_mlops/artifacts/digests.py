@@ -68,17 +68,18 @@ def digest_file(path: Path) -> str:
     return digest_path(path).digest
 
 
-def digest_path(path: Path, *, sync: bool = False) -> Digested:
+def digest_path(path: Path, *, sync: bool = False, own: bool = False) -> Digested:
     """
     Digest a file or a folder. Files are hashed side by side: hashing leaves Python's lock.
 
     :param sync: wait until the content is on the disk
+    :param own: refuse files with several names
     :raises FileNotFoundError: if there is nothing
     :raises ContentRefused: if there are links, devices, or files that change while they are read
     """
     started = time.perf_counter()
     is_tree = path.is_dir()
-    found = scan(path)
+    found = scan(path, own=own)
     if len(found) > 1 and (sync or sum(item.size for item in found) > _SMALL):
         # Hashing needs a core each, waiting for the disk none.
         with ThreadPoolExecutor(_WORKERS if sync else min(_WORKERS, os.cpu_count() or 1)) as pool:

@@ -25,9 +25,8 @@ def external_artifact(
 
     :param digest: ``content`` reads all of it, ``etag`` asks the store, ``none`` does not look at all
     :param storage_options: keyword arguments of fsspec's file system
-    :raises NotFound: if there is nothing
     :raises StoreFailed: if it cannot be looked at that way
-    :raises ReferenceRefused: if the URI is none
+    :raises ReferenceRefused: if the URI is none, or nothing is there on this worker
     """
     if digest not in DIGESTS:
         raise ReferenceRefused(f"digest is '{digest}'; expected one of {', '.join(DIGESTS)}")
@@ -48,11 +47,11 @@ def external_artifact(
 
 def _local(name: str, type_name: str, uri: str, path: Path, digest: str) -> Artifact:
     if digest == "etag":
-        raise StoreFailed(f"{uri} is a local path, which has no ETag; use digest: content or none")
+        raise ReferenceRefused(f"{uri} is a local path, which has no ETag; use digest: content or none")
     try:
         found = digest_path(path.resolve())
     except FileNotFoundError:
-        raise NotFound(f"{uri} does not exist on this worker; expected the file or folder to import") from None
+        raise ReferenceRefused(f"{uri} does not exist on this worker; expected the file or folder to import") from None
     except OSError as error:
         raise StoreFailed(
             f"{uri} cannot be read: {error.strerror}; let the worker read it, or use digest: none"
@@ -62,6 +61,20 @@ def _local(name: str, type_name: str, uri: str, path: Path, digest: str) -> Arti
 
 
 def _remote(name: str, type_name: str, uri: str, digest: str, options: dict[str, Any]) -> Artifact:
+    import fsspec
+
+    protocol = fsspec.utils.get_protocol(uri)
+    if protocol not in fsspec.available_protocols():
+        raise ReferenceRefused(
+            f"{uri} begins with '{protocol}', which no file system here knows; expected one such as s3://…"
+        )
+    try:
+        return _looked_at(name, type_name, uri, digest, options)
+    except NotFound as error:
+        raise ReferenceRefused(str(error)) from error
+
+
+def _looked_at(name: str, type_name: str, uri: str, digest: str, options: dict[str, Any]) -> Artifact:
     from airflow_mlops.artifacts.object_store import failing
 
     with failing("look at", uri, options):
@@ -81,7 +94,7 @@ def _remote(name: str, type_name: str, uri: str, digest: str, options: dict[str,
 def _etag(uri: str, info: Mapping[str, Any]) -> str:
     tag = str(info.get("ETag") or info.get("etag") or "").strip('"')
     if info["type"] != "file" or not tag:
-        raise StoreFailed(f"{uri} has no ETag (folders have none); use digest: content or none")
+        raise ReferenceRefused(f"{uri} has no ETag (folders have none); use digest: content or none")
     return tag
 
 

@@ -144,11 +144,27 @@ def remove_tree(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    for folder, _, _ in os.walk(path):
-        mode = os.lstat(folder).st_mode
-        if mode & stat.S_IRWXU != stat.S_IRWXU:
-            os.chmod(folder, stat.S_IMODE(mode) | stat.S_IRWXU)
-    shutil.rmtree(path)
+    try:
+        for folder, _, _ in os.walk(path):
+            mode = os.lstat(folder).st_mode
+            if mode & stat.S_IRWXU != stat.S_IRWXU:
+                os.chmod(folder, stat.S_IMODE(mode) | stat.S_IRWXU)
+        shutil.rmtree(path)
+    except RecursionError:
+        _remove_deep(path)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _remove_deep(path)
+
+
+def _remove_deep(path: Path) -> None:
+    """Remove a tree that is deeper than paths are long, as the system's own tool can."""
+    import subprocess
+
+    removed = subprocess.run(["rm", "-rf", "--", path], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    if removed.returncode:
+        raise OSError(errno.EIO, removed.stderr[-300:].strip(), str(path))
 
 
 def protect(path: Path) -> None:

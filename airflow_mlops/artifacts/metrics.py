@@ -39,7 +39,10 @@ def parse_metrics(data: bytes, keys: Collection[str] = ()) -> dict[str, int | fl
     :return: the numbers in it
     :raises ValueError: saying what is wrong with it
     """
-    document = strict_json.parse(data, limit=MAX_METRICS)
+    try:
+        document = strict_json.parse(data, limit=MAX_METRICS)
+    except strict_json.NoJson as error:
+        raise ValueError(f'{error}; expected a JSON object such as {{"accuracy": 0.93}}') from None
     if not isinstance(document, dict):
         raise ValueError(f'is {shown(document)}; expected a JSON object such as {{"accuracy": 0.93}}')
     scalars: dict[str, int | float] = {}
@@ -81,10 +84,7 @@ def _check_shape(key: str, value: Any) -> None:
             f"has a {kind} for {shown(key)} that {what}; expected {', '.join(sorted(required | optional))}"
         )
     if not isinstance(value.get("title", ""), str) or not holds(value):
-        raise ValueError(
-            f"has a {kind} for {shown(key)} whose parts do not fit together; see the shapes that a metrics output "
-            "may hold"
-        )
+        raise ValueError(f"has a {kind} for {shown(key)} whose parts do not fit together; expected {_FITS[kind]}")
 
 
 def _is_number(value: Any) -> bool:
@@ -129,6 +129,12 @@ def _is_table(value: dict[str, Any]) -> bool:
     )
 
 
+_FITS = {
+    "curve": "x and y as lists of as many numbers each, and labels as texts",
+    "matrix": "values as lists of as many numbers each, and as many labels as lists",
+    "table": "columns as texts, and rows as lists of as many numbers, texts, booleans and nulls",
+    "text": "a text",
+}
 _SHAPES: dict[str, tuple[set[str], set[str], Callable[[dict[str, Any]], bool]]] = {
     "curve": ({"x", "y"}, {"x_label", "y_label"}, _is_curve),
     "matrix": ({"values"}, {"labels"}, _is_matrix),

@@ -98,7 +98,7 @@ def _collect_one(folder: Path, name: str, output: Output, collected: Collected, 
     scalars = None
     if output.type == "metrics":
         scalars = parse_metrics(_small_file(path, status, MAX_METRICS), output.keys or ())
-    digested = digest_path(path, sync=sync)
+    digested = digest_path(path, sync=sync, own=True)
     if not digested.files:
         raise ValueError("is an empty folder; expected at least one file in it")
     if scalars is not None:

@@ -46,19 +46,20 @@ class Found:
     size: int
 
 
-def scan(path: Path, *, max_files: int = MAX_FILES) -> list[Found]:
+def scan(path: Path, *, max_files: int = MAX_FILES, own: bool = False) -> list[Found]:
     """
     List the files of a folder (or the one file), in the order of the UTF-8 bytes of their names. Empty folders do not
     count.
 
     :param max_files: most files that a folder may hold
+    :param own: refuse files with several names (hard links): whoever has another one could change what is kept here
     :raises FileNotFoundError: if there is nothing
     :raises ContentRefused: if there is a link, pipe, socket or device, a name that is not UTF-8 or holds control
         characters, or too much
     """
     top = os.lstat(path)
     if not stat.S_ISDIR(top.st_mode):
-        _check_kind(os.fspath(path), top)
+        _check_kind(os.fspath(path), top, own)
         return [Found("", os.fspath(path), top.st_size)]
     found: list[Found] = []
     folders: list[tuple[str, str, int]] = [(os.fspath(path), "", 0)]
@@ -75,7 +76,7 @@ def scan(path: Path, *, max_files: int = MAX_FILES) -> list[Found]:
                     _check_count(seen_folders <= max_files, path, f"more than {max_files} folders")
                     folders.append((entry.path, name + "/", depth + 1))
                     continue
-                _check_kind(entry.path, status)
+                _check_kind(entry.path, status, own)
                 found.append(Found(name, entry.path, status.st_size))
                 _check_count(len(found) <= max_files, path, f"more than {max_files} files")
     return sorted(found, key=lambda item: item.name.encode("utf-8"))
@@ -105,9 +106,13 @@ def _check_count(holds: bool, folder: Path, what: str) -> None:
         raise ContentRefused(f"{folder} holds {what}; pack them into fewer files, such as a tar archive or Parquet")
 
 
-def _check_kind(path: str, status: os.stat_result) -> None:
+def _check_kind(path: str, status: os.stat_result, own: bool) -> None:
     for is_kind, what, remedy in _KINDS:
         if is_kind(status.st_mode):
             raise ContentRefused(f"{path} is {what}; {remedy}")
     if not stat.S_ISREG(status.st_mode):
         raise ContentRefused(f"{path} is no regular file; write one")
+    if own and status.st_nlink > 1:
+        raise ContentRefused(
+            f"{path} has {status.st_nlink} names (hard links), and whoever has another one could change it; write a copy of it"
+        )

@@ -98,7 +98,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             seen.add(key)
     for key, value in pairs:
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"holds {json.dumps(value)} for {key[:80]!r}, which is not a JSON number")
+            raise ValueError(
+                f"holds {json.dumps(value)} for {key[:80]!r}, which is not a JSON number; expected a finite one, or no such key"
+            )
     return found
 
 

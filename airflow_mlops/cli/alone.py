@@ -47,6 +47,8 @@ def source_of(step: Step, name: str, text: str) -> Source:
     type_ = step.inputs[name].type
     if type_ in PARAMETER_TYPES:
         return Source(type_, value=_parameter(name, type_, text))
+    if "{{" in text:
+        raise CommandError(f"--input {name}={text}: holds a template; expected the path or URL itself")
     if "://" in text:
         return Source(type_, uri=text)
     path = Path(text).absolute()
@@ -55,21 +57,27 @@ def source_of(step: Step, name: str, text: str) -> Source:
     return Source(type_, uri=path.as_uri())
 
 
-def from_manifests(pipeline: Pipeline, step: Step, run: str) -> tuple[dict[str, Source], dict[str, Any]]:
+def order_of(pipeline: Pipeline, run: str) -> Order:
     """
-    What an earlier run committed of a step's inputs, and the values of the parameters that it had.
+    An earlier run of a pipeline.
 
     :raises CommandError: if there is no such run, or it was of another pipeline
     """
     from airflow_mlops.cli.records import find_run, read_order
-    from airflow_mlops.cli.results import place_of, read_manifest
-    from airflow_mlops.cli.session import open_store
 
     order = _last_whole(pipeline) if run == "last" else read_order(find_run(run).path)
     if order.pipeline != pipeline.spec.name:
         raise CommandError(
             f"run {order.run_id} was of pipeline '{order.pipeline}'; expected one of '{pipeline.spec.name}'"
         )
+    return order
+
+
+def from_manifests(pipeline: Pipeline, step: Step, order: Order) -> tuple[dict[str, Source], dict[str, Any]]:
+    """What an earlier run committed of a step's inputs, and the values of the parameters that it had."""
+    from airflow_mlops.cli.results import place_of, read_manifest
+    from airflow_mlops.cli.session import open_store
+
     store = open_store(order.store)
     manifests = {item.step: read_manifest(store, place_of(order, ".".join(item.step))) for item in step.inputs.values()}
     sources = {}
@@ -113,10 +121,16 @@ def write_spec(
 
     names = {name: _stand_in_name(step, name, number) for number, name in enumerate(sources, start=1)}
     spec = step.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    spec["inputs"] = {
+    if step.spec.uri is not None:
+        spec["uri"] = pipeline.uri_of(step.spec.uri)
+    inputs = {
         name: {**spec["inputs"][name], "from": f"{names[name]}.{source.type if source.uri is not None else 'value'}"}
         for name, source in sources.items()
     }
+    if inputs:
+        spec["inputs"] = inputs
+    else:
+        spec.pop("inputs", None)
     spec.pop("needs", None)
     if step.spec.process.venv is not None:
         spec["process"]["venv"] = str(pipeline.path_of(step.spec.process.venv))
@@ -141,7 +155,8 @@ def _stand_in(step: str, name: str, source: Source, folder: Path) -> dict[str, A
     file = folder / "values" / name
     file.parent.mkdir(exist_ok=True)
     file.write_text(
-        source.value if isinstance(source.value, str) else json.dumps(source.value, ensure_ascii=False),
+        # One final newline of a string is not part of its value.
+        f"{source.value}\n" if isinstance(source.value, str) else json.dumps(source.value, ensure_ascii=False),
         encoding="utf-8",
     )
     return {

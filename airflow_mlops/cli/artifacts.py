@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def list_(run: str, what: str | None, as_json: bool) -> None:
         )
 
 
-@artifacts.command()
+@artifacts.command(short_help="Show artifacts in full, as JSON.")
 @click.argument("run")
 @click.argument("what", metavar="[STEP[.OUTPUT]]", required=False)
 def show(run: str, what: str | None) -> None:
@@ -102,15 +103,18 @@ def get(run: str, words: tuple[str, ...], force: bool) -> None:
     what, destination = _what_and_where(words, manifests)
     chosen = _chosen(manifests, what, run)
     single = what is not None and "." in what.rpartition("/")[2]
-    targets = {name: _target(name, item, destination, single) for name, item in chosen.items()}
+    elsewhere = {name: item for name, item in chosen.items() if not store.contains(item.uri)}
+    targets = {name: _target(name, item, destination, single) for name, item in chosen.items() if name not in elsewhere}
+    if elsewhere and not targets:
+        name, item = next(iter(elsewhere.items()))
+        raise CommandError(f"{name} was imported and is not in the store; nothing was copied; it lies at {item.uri}")
     _refuse_present(targets, force)
     for target in targets.values():
         _make_place(target)
-    for name, item in chosen.items():
-        if store.contains(item.uri):
-            _copy(store, name, item, targets[name])
-        else:
-            click.echo(f"{name} was only referred to and stays where it is: {item.uri}", err=True)
+    for name, target in targets.items():
+        _copy(store, name, chosen[name], target)
+    for name, item in elsewhere.items():
+        click.echo(f"{name} was imported and is not in the store; it lies at {item.uri}", err=True)
 
 
 def _read(run: str) -> tuple[Store, Order, dict[str, Manifest]]:
@@ -197,13 +201,9 @@ def _target(name: str, item: Artifact, destination: Path, single: bool) -> Path:
 
 def _refuse_present(targets: dict[str, Path], force: bool) -> None:
     """Copying half and stopping would be worse than copying nothing."""
-    from airflow_mlops.artifacts.file_store import remove_tree
-
     present = [path for path in targets.values() if path.exists() or path.is_symlink()]
     if present and not force:
         raise CommandError(f"{present[0]}: exists already; nothing was copied; give another DEST, or --force")
-    for path in present:
-        remove_tree(path)
 
 
 def _make_place(target: Path) -> None:
@@ -218,14 +218,23 @@ def _make_place(target: Path) -> None:
 
 
 def _copy(store: Store, name: str, item: Artifact, target: Path) -> None:
+    """Copy beside the place, check, and only then take the place of what is there."""
     from airflow_mlops.artifacts import digest_path
+    from airflow_mlops.artifacts.file_store import remove_tree
 
-    store.download(store.key(item.uri), target)
-    found = digest_path(target).digest
-    if found != item.digest:
-        raise CommandError(
-            f"{target}: has digest {found}, but {item.digest} was committed: {item.uri} was changed since"
-        )
+    beside = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}")
+    try:
+        store.download(store.key(item.uri), beside)
+        found = digest_path(beside).digest
+        if found != item.digest:
+            raise CommandError(
+                f"{target}: not written: {item.uri} has digest {found}, but {item.digest} was committed: it was changed since"
+            )
+        if target.exists() or target.is_symlink():
+            remove_tree(target)
+        beside.rename(target)
+    finally:
+        remove_tree(beside)
     click.echo(f"{name} -> {target} ({looks.size(item.size)})")
 
 

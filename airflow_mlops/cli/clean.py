@@ -62,6 +62,7 @@ def _chosen(older_than: timedelta | None, run: str | None) -> list[RunRecord]:
 def _remove(record: RunRecord, dry_run: bool) -> list[str]:
     """The store first: a folder that is left can be cleaned again, artifacts that no folder knows of cannot."""
     from airflow_mlops.cli.embedded import remove_run
+    from airflow_mlops.cli.leftovers import attempts_in, sweep
     from airflow_mlops.cli.records import FILE, read_order
     from airflow_mlops.cli.results import place_of
     from airflow_mlops.cli.session import open_store, own_instance
@@ -69,6 +70,12 @@ def _remove(record: RunRecord, dry_run: bool) -> list[str]:
     lines = [f"{record.path.name}: {record.path}"]
     if (record.path / FILE).exists():
         order = read_order(record.path)
+        if order.scratch is not None and (left := attempts_in(order.scratch)):
+            lines.append(
+                f"{record.path.name}: what {len(left)} attempt{'s' if left[1:] else ''} left in {order.scratch}"
+            )
+            if not dry_run:
+                lines += [f"{record.path.name}: {what}" for what in sweep(order.scratch, order.instance)]
         if order.instance == own_instance():
             store, key = open_store(order.store), place_of(order, "-").run_key
             lines.append(f"{record.path.name}: {store.uri(key)}")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -120,7 +121,7 @@ def scalar(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, (int, str)):
         return shortened(str(value), 24)
-    return f"[{len(value)}]" if isinstance(value, list) else f"{{{len(value)}}}"
+    return shortened(json.dumps(value, ensure_ascii=False), 24)
 
 
 def shortened(text: str, limit: int) -> str:

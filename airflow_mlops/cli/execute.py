@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from airflow_mlops.cli import console as looks
 from airflow_mlops.cli.errors import FAILED, INTERRUPTED, SUCCESS, CommandError
+from airflow_mlops.cli.leftovers import sweep
 from airflow_mlops.cli.records import Order, write_order
-from airflow_mlops.cli.session import INSTANCE, STORE, open_store, run_settings
+from airflow_mlops.cli.session import INSTANCE, STORE, WORK_DIR, open_store, run_settings, work_folder
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.embedded import RunRequest, RunResult, TaskEvent
@@ -78,8 +79,8 @@ def execute(job: Job, manner: Manner) -> int:
     name = f"{job.pipeline.spec.name}-{job.step.replace('/', '-')}" if job.step else job.pipeline.spec.name
     folder = embedded.new_run_directory(name, spec=str(job.pipeline.file))
     order = _order(job, folder, settings)
-    write_order(folder, order)
     try:
+        write_order(folder, order)
         request = _request(job, order, folder, manner, settings)
     except Exception:
         _forget(folder)
@@ -91,6 +92,8 @@ def execute(job: Job, manner: Manner) -> int:
         raise CommandError(f"{job.pipeline.file}: {error} (see {folder / 'airflow.log'})") from error
     finally:
         progress.close()
+        for what in sweep(Path(order.work), order.instance):
+            sys.stderr.write(f"removed what was left: {what}\n")
 
     from airflow_mlops.cli.results import read_outcome
 
@@ -160,6 +163,7 @@ def _order(job: Job, folder: Path, settings: Mapping[str, str]) -> Order:
         runtime=job.runtime,
         step=job.step,
         params=with_defaults(job.pipeline, dict(job.params)),
+        work=str(work_folder(folder)),
     )
 
 
@@ -177,7 +181,7 @@ def _request(job: Job, order: Order, folder: Path, manner: Manner, settings: Map
         run_id=order.run_id,
         conf=dict(job.params),
         jobs=manner.jobs,
-        environment=settings,
+        environment={**settings, WORK_DIR: order.work},
         timeout=manner.timeout.total_seconds() if manner.timeout else None,
     )
 
@@ -214,8 +218,14 @@ def check_docker(pipeline: Pipeline) -> None:
     """
     from airflow_mlops.spec.models import PROGRAM_KINDS
 
-    needing = [step for step in pipeline.steps() if step.spec.runtime == "docker" and step.spec.kind in PROGRAM_KINDS]
-    if not needing or any(key in step.spec.docker for step in needing for key in ("docker_url", "docker_conn_id")):
+    needing = [
+        step
+        for step in pipeline.steps()
+        if step.spec.runtime == "docker"
+        and step.spec.kind in PROGRAM_KINDS
+        and step.spec.docker.keys().isdisjoint(("docker_url", "docker_conn_id"))
+    ]
+    if not needing:
         return
     url = os.environ.get("DOCKER_HOST") or _DOCKER_SOCKET
     if not url.startswith("unix://"):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from airflow_mlops.cli.embedded import RunRecord
 
 
-_WIDE, _NARROW = 100, 72
-"""Columns of a terminal from which on, and below which, there is room for more, and for less."""
+_WIDE, _NARROW, _TINY = 100, 72, 60
+"""Columns of a terminal from which on, and below which, there is room for more, for less, and for no table."""
 
 
 @click.command()
@@ -44,6 +44,10 @@ def runs(limit: int, as_json: bool) -> None:
     columns = ["started", "pipeline", "state", "time", "run"]
     if console.width < _WIDE:
         columns = ["state", "run"] if console.width < _NARROW else ["started", "state", "time", "run"]
+    if console.width < _TINY:
+        for run in found[:limit]:
+            click.echo(f"{'running' if run.alive else looks.word(run.state)} {run.path.name}")
+        return
     table = looks.make_table(*columns, right=("time",), whole=tuple(columns))
     for run in found[:limit]:
         state = "running" if run.alive else looks.word(run.state)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 @contextmanager
 def noticed() -> Iterator[Callable[[], bool]]:
     """
-    Within, the given function tells whether Ctrl-C was pressed since it was last asked.
+    Within, the given function tells whether Ctrl-C was pressed, or SIGTERM sent, since it was last asked.
 
     Python itself writes the number of each signal that it handles into a pipe. Forked children share the pipe, but do
     not get the terminal's Ctrl-C.
@@ -28,7 +28,7 @@ def noticed() -> Iterator[Callable[[], bool]]:
 
     def pressed() -> bool:
         try:
-            return signal.SIGINT in os.read(reader, 4096)
+            return not {signal.SIGINT, signal.SIGTERM}.isdisjoint(os.read(reader, 4096))
         except BlockingIOError:
             return False
 

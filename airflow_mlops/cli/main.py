@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -131,15 +132,21 @@ def _message(error: Exception) -> str:
 
     if isinstance(error, (CommandError, SpecError)):
         return str(error)
-    if isinstance(error, click.UsageError):
+    if isinstance(error, click.UsageError) and not isinstance(error, click.exceptions.NoArgsIsHelpError):
         where = error.ctx.command_path if error.ctx else "airflow-mlops"
         return f"{where}: {_sentence(error.format_message())} (see {where} --help)"
     if isinstance(error, click.ClickException):
         return error.format_message()
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
     if type(error).__module__.startswith("airflow_mlops."):
         return str(error)
+    return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO):
+        return f"the output cannot be written: {error.strerror}"
     return f"{type(error).__name__}: {error} (set {DEBUG}=1 to see where in the code)"
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.cli.errors import CommandError
+from airflow_mlops.spec.forms import fits_64_bits
 from airflow_mlops.spec.problems import did_you_mean, one_of
 
 if TYPE_CHECKING:
     from airflow_mlops.spec import Param, Pipeline
 
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _JSON_TYPES = {"boolean": bool, "array": list, "object": dict, "null": type(None)}
 
 
@@ -41,7 +44,7 @@ def read_params(pipeline: Pipeline, words: Sequence[str], *, need_all: bool = Tr
             try:
                 given[name] = read_value(param, text)
             except ValueError as error:
-                problems.append(f"-p {word}: '{name}' {error}")
+                problems.append(f"-p {word}: the value {error}")
     if need_all:
         missing = [name for name, param in pipeline.params.items() if not param.has_default and name not in given]
         problems += [
@@ -67,20 +70,20 @@ def read_value(param: Param, text: str) -> Any:
 
     :raises ValueError: saying what is wrong with it, as the rest of a sentence about the parameter
     """
-    from airflow_mlops.spec.params import value_problem
+    from airflow_mlops.spec.params import value_problem, whole
 
     value = _value(_types(param), param.schema.get("enum"), text)
     problem = value_problem(param.schema, value)
     if problem:
         raise ValueError(problem)
-    return value
+    return whole(param.schema, value)
 
 
 def _value(types: list[str], enum: list[Any] | None, text: str) -> Any:
     if types == ["string"] or (enum and text in enum):
         return text
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_each_once)
     except (ValueError, RecursionError):
         number = _number(text) if "number" in types else None
         if number is not None:
@@ -101,17 +104,24 @@ def _types(param: Param) -> list[str]:
 
 def _fits(value: Any, types: list[str]) -> bool:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return "number" in types or "integer" in types
+        return "number" in types or (
+            "integer" in types and math.isfinite(value) and value == int(value) and fits_64_bits(int(value))
+        )
     return any(isinstance(value, _JSON_TYPES[name]) for name in types if name in _JSON_TYPES)
 
 
 def _number(text: str) -> float | None:
     """A number as people type it and JSON does not take it, such as ``.5``."""
-    try:
-        value = float(text)
-    except ValueError:
+    if not _NUMBER.fullmatch(text):
         return None
+    value = float(text)
     return value if math.isfinite(value) else None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("has a key twice")
+    return dict(pairs)
 
 
 def _no_constant(name: str) -> Any:

@@ -35,6 +35,7 @@ class Order:
     :param instance: id under which the store keeps what the run made
     :param step: the one step that was run; ``None`` for the pipeline
     :param params: values of all parameters
+    :param work: folder of the scratch folders of its attempts
     """
 
     run_id: str
@@ -46,6 +47,12 @@ class Order:
     runtime: str | None = None
     step: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    work: str = ""
+
+    @property
+    def scratch(self) -> Path | None:
+        """Where the run's attempts had their scratch folders; ``None`` if it was not written down."""
+        return Path(self.work) if self.work else None
 
 
 def write_order(folder: Path, order: Order) -> None:

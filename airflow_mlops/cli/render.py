@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import click
 
@@ -167,6 +168,6 @@ def _input_source(pipeline: Pipeline, step: Step, name: str, file: str | None) -
     item = step.inputs[name]
     producer = pipeline.step(item.step).spec
     if producer.kind == "import":
-        return (producer.uri or "").removeprefix("file://")
+        return unquote(pipeline.uri_of(producer.uri or "").removeprefix("file://"))
     folder = f"{STORE}/{'/'.join(item.step)}/outputs/{item.output}"
     return f"{folder}/{file}" if file else folder

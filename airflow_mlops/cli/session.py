@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PREFIX = "AIRFLOW__MLOPS__"
 STORE = f"{PREFIX}STORE"
 INSTANCE = f"{PREFIX}INSTANCE"
+WORK_DIR = f"{PREFIX}WORK_DIR"
 
 
 _OPEN = {
@@ -48,8 +49,22 @@ def run_settings(store: str | None) -> dict[str, str]:
         f"{PREFIX}ENVIRONMENT": "",
     }
     if store is not None:
+        if not store or ("://" not in store and Path(store).exists() and not Path(store).is_dir()):
+            raise CommandError(
+                f"--store {store!r}: is no folder; expected a folder, or a URL such as s3://bucket/store"
+            )
         settings[STORE] = store if "://" in store else Path(store).absolute().as_uri()
     return settings
+
+
+def work_folder(run: Path) -> Path:
+    """
+    Where the attempts of a run have their scratch folders: below the run's own folder, or below the one that the environment names.
+
+    :param run: the run's folder
+    """
+    chosen = os.environ.get(WORK_DIR)
+    return Path(chosen).absolute() / run.name if chosen else run / "work"
 
 
 def own_instance() -> str:

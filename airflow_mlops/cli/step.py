@@ -18,6 +18,7 @@ import click
 from airflow_mlops.cli.errors import CommandError
 from airflow_mlops.cli.options import environment_option, params_option, runtime_option, spec_argument
 from airflow_mlops.cli.run import manner_options
+from airflow_mlops.spec.parts import PARAMETER_TYPES
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.alone import Source
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @click.command()
 @spec_argument
 @click.argument("name")
-@click.option("--from-run", metavar="RUN", help="Take inputs, and parameters, from an earlier run.")
+@click.option("--from-run", metavar="RUN", help="Take inputs, parameters and environment from an earlier run.")
 @click.option(
     "--input", "inputs", metavar="NAME=PATH", multiple=True, help="Take an input from a file or folder, or from a URL."
 )
@@ -56,18 +57,25 @@ def step(
     Its inputs come from an earlier run (--from-run last), or are given: --input train=data/train.csv, --input rows=42
     for a parameter.
     """
-    from airflow_mlops.cli.alone import from_manifests, write_spec
+    from airflow_mlops.cli.alone import from_manifests, order_of, write_spec
     from airflow_mlops.cli.execute import Job, Manner, execute
     from airflow_mlops.cli.params import read_params
     from airflow_mlops.cli.render import find_step
     from airflow_mlops.spec import load_pipeline
 
     pipeline = load_pipeline(spec, environment=environment, runtime=runtime)
+    order = None
+    if from_run is not None:
+        order = order_of(pipeline, from_run)
+        from_run = order.run_id
+        if environment is None and order.environment is not None:
+            environment = order.environment
+            pipeline = load_pipeline(spec, environment=environment, runtime=runtime)
     chosen = find_step(pipeline, name)
     sources: dict[str, Source] = {}
     values: dict[str, Any] = {}
-    if from_run is not None:
-        sources, values = from_manifests(pipeline, chosen, from_run)
+    if order is not None:
+        sources, values = from_manifests(pipeline, chosen, order)
     sources.update(_given(chosen, inputs))
     values.update(read_params(pipeline, params, need_all=False))
     _require_all(chosen, sources, from_run)
@@ -101,7 +109,7 @@ def _given(chosen: Step, words: Sequence[str]) -> dict[str, Source]:
     found: dict[str, Source] = {}
     for text in words:
         name, equals, value = text.partition("=")
-        if not equals or not value:
+        if not equals or (not value and chosen.inputs.get(name) and chosen.inputs[name].type != "string"):
             raise CommandError(f"--input {text}: expected NAME=PATH")
         if name not in chosen.inputs:
             near = did_you_mean(name, chosen.inputs)
@@ -115,7 +123,9 @@ def _given(chosen: Step, words: Sequence[str]) -> dict[str, Source]:
 def _require_all(chosen: Step, sources: dict[str, Source], from_run: str | None) -> None:
     missing = [name for name, item in chosen.inputs.items() if name not in sources and not item.optional]
     if missing:
-        options = " ".join(f"--input {name}=PATH" for name in missing)
+        options = " ".join(
+            f"--input {name}={'VALUE' if chosen.inputs[name].type in PARAMETER_TYPES else 'PATH'}" for name in missing
+        )
         wanted = ", ".join(f"{'/'.join(chosen.inputs[name].step)}.{chosen.inputs[name].output}" for name in missing)
         if from_run is not None:
             raise CommandError(

@@ -41,7 +41,7 @@ class TaskFactory:
             arguments["task_group"] = task_group
         if spec.kind == "import":
             return self._class("none", "ImportOperator")(
-                uri=spec.uri, type=spec.type, digest=spec.digest or "content", **arguments
+                uri=self._pipeline.uri_of(spec.uri or ""), type=spec.type, digest=spec.digest or "content", **arguments
             )
         if spec.kind == "operator":
             call = spec.operator

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.artifacts.file_store import remove_tree
+
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Store
     from airflow_mlops.operators.identity import TaskIdentity
@@ -110,7 +112,10 @@ class Attempt:
     def close(self) -> None:
         """Remove the scratch folder."""
         if self.workspace.exists():
-            shutil.rmtree(self.workspace, onerror=_make_writable_and_retry)
+            try:
+                shutil.rmtree(self.workspace, onerror=_make_writable_and_retry)
+            except RecursionError:
+                remove_tree(self.workspace)
 
     def discard(self) -> None:
         """Remove what an attempt without a commit left in the store."""

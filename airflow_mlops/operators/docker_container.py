@@ -83,7 +83,7 @@ def _host_config(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mo
         **hardening(operator, attempt.settings),
         ipc_mode=operator.ipc_mode,
         ulimits=operator.ulimits,
-        log_config=LogConfig(config={name: value for name, value in log_options.items() if value is not None}),
+        log_config=LogConfig(config={name: str(value) for name, value in log_options.items() if value is not None}),
     )
     return config
 

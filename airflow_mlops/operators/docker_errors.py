@@ -11,12 +11,18 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from airflow_mlops.operators.failures import BadStep, CannotStart, InfrastructureFailure
+from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, AirflowTaskTimeout
+
+from airflow_mlops.operators.failures import BadStep, CannotStart, InfrastructureFailure, StepFailure
+from airflow_mlops.operators.version_compat import CONTROL_FLOW
 
 if TYPE_CHECKING:
     from docker.errors import APIError
 
     from airflow_mlops.operators.program import Invocation
+
+_NOT_THE_DAEMONS: tuple[type[BaseException], ...] = (StepFailure, AirflowTaskTimeout, *CONTROL_FLOW)
+"""What passes through: it is Airflow's exceptions in form, and no word of the daemon's."""
 
 _CLIENT_ERRORS = range(400, 500)
 _PASSING = frozenset((408, 409, 429))
@@ -33,7 +39,11 @@ def daemon_errors(task_id: str) -> Iterator[None]:
 
     try:
         yield
-    except (DockerException, RequestException) as error:
+    except _NOT_THE_DAEMONS:
+        raise
+    except AirflowNotFoundException as error:
+        raise BadStep(f"step '{task_id}': {error}; expected the id of a connection that Airflow knows") from error
+    except (DockerException, RequestException, AirflowException) as error:
         raise InfrastructureFailure(f"step '{task_id}': the Docker daemon failed: {error}") from error
 
 
@@ -96,8 +106,32 @@ _NO_PROGRAM = (
 """What the daemon says where the command line shows exit codes 126 and 127."""
 
 
+_CONFIGURATION = (
+    "OCI runtime create failed",
+    "failed to create shim task",
+    "failed to initialize logging driver",
+    "unable to find user",
+    "unable to find group",
+    "uids and gids must be in range",
+    "nvalid IPC mode",
+    "cannot unmarshal",
+)
+"""What the daemon says with status 500 of a container that can never be made as it was asked for."""
+
+_EXHAUSTED = (
+    "no space left",
+    "cannot allocate memory",
+    "temporarily unavailable",
+    "too many open files",
+    "deadline",
+    "timed out",
+)
+"""What it says in the same words when the host has run out of something."""
+
+
 def _is_refusal(error: APIError) -> bool:
-    if error.status_code not in _CLIENT_ERRORS or error.status_code in _PASSING:
-        return False
-    # It was there a moment ago: somebody prunes images.
-    return "No such image" not in str(error.explanation)
+    text = str(error.explanation)
+    if error.status_code in _CLIENT_ERRORS:
+        # An image that was there a moment ago: somebody prunes images.
+        return error.status_code not in _PASSING and "No such image" not in text
+    return any(words in text for words in _CONFIGURATION) and not any(words in text.lower() for words in _EXHAUSTED)

@@ -45,6 +45,7 @@ from airflow_mlops.operators.publish import commit_outputs, commit_references
 from airflow_mlops.operators.resolve import as_attributes, resolve_inputs
 from airflow_mlops.operators.settings import load_settings
 from airflow_mlops.operators.version_compat import CONTROL_FLOW
+from airflow_mlops.spec.quantities import format_bytes
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.base import StepOperator
@@ -243,15 +244,13 @@ def _judge(operator: StepOperator, ended: Ended) -> None:
         limit = operator.step_resources.memory
         peak = f"; it had used {ended.peak_memory} bytes" if ended.peak_memory else ""
         raise OutOfMemory(
-            f"step '{operator.task_id}' was killed for using more memory than its limit of {limit} bytes{peak}; "
+            f"step '{operator.task_id}' was killed for using more memory than its limit of {format_bytes(limit) if limit else 'the host'}{peak}; "
             "give it more with resources.memory"
         )
     if operator._killed:
         raise StepStopped(f"step '{operator.task_id}' was stopped because Airflow asked for it")
     if ended.exit_code:
-        raise ProgramFailed(
-            f"step '{operator.task_id}': its program {_how_it_ended(ended.exit_code)}; its last lines are above"
-        )
+        raise ProgramFailed(f"step '{operator.task_id}': its program {_how_it_ended(ended.exit_code)}")
 
 
 def _how_it_ended(exit_code: int) -> str:

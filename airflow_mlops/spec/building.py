@@ -166,7 +166,8 @@ class Builder:
             return None
         output = producer.spec.outputs.get(output_name)
         if output is None:
-            if not self.is_broken(producer, "outputs") and not self.is_broken(producer, "kind"):
+            told = any(self.is_broken(producer, key) for key in ("outputs", "kind", "type"))
+            if not told and not (producer.spec.kind == "import" and producer.spec.type is None):
                 self._report(
                     where,
                     _no_such_output(entry, spec.from_, wanted, list(producer.spec.outputs)),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.spec.documents import KEY
 from airflow_mlops.spec.forms import cut
 from airflow_mlops.spec.passthrough import check_docker
+from airflow_mlops.spec.quantities import format_bytes
 
 if TYPE_CHECKING:
     from airflow_mlops.spec.models import StepSpec
@@ -39,19 +40,28 @@ def check_container(spec: StepSpec) -> Iterator[Problem]:
     :return: where in the step, and the problem
     """
     if spec.image is not None and "{" not in spec.image and not _IMAGE.fullmatch(spec.image[:1024]):
-        yield ("image",), f"{cut(spec.image)} is no image; expected a name such as python:3.12 or ghcr.io/team/train:1"
+        yield (
+            ("image",),
+            f"step '{spec.name}': {cut(spec.image)} is no image; expected a name such as python:3.12 or ghcr.io/team/train:1",
+        )
     memory, cpu = spec.resources.memory, spec.resources.cpu
     if memory is not None and memory < MIN_MEMORY:
-        yield ("resources", "memory"), f"memory of {memory} bytes is too little for a container; expected 6Mi or more"
+        yield (
+            ("resources", "memory"),
+            f"step '{spec.name}': memory of {format_bytes(memory)} is too little for a container; expected 6Mi or more",
+        )
     if cpu is not None and cpu < MIN_CPU:
-        yield ("resources", "cpu"), f"{cpu:g} cores are too few for a container; expected 0.01 or more"
+        yield (
+            ("resources", "cpu"),
+            f"step '{spec.name}': {cpu:g} cores are too few for a container; expected 0.01 or more",
+        )
     targets: set[str] = set()
     for index, volume in enumerate(spec.volumes):
         target = "/".join(filter(None, volume.target.split("/")))
         if target in targets:
             yield (
                 ("volumes", index, "target"),
-                f"{cut(volume.target)} is the target of two volumes; expected one volume for each place",
+                f"step '{spec.name}': {cut(volume.target)} is the target of two volumes; expected one volume for each place",
             )
         targets.add(target)
     for name, message in check_docker(spec.docker):

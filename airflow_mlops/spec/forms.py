@@ -92,6 +92,8 @@ def command(value: Any) -> Any:
         if not value.strip():
             refuse("is an empty string; expected a list such as [python, train.py]")
         shown = ", ".join(_flow(part) for part in value.split()[:8])
+        if re.search(r"[|&;<>$`*?~]", value):
+            shown = f"sh, -c, {json.dumps(value[:60] + '…' * (len(value) > 60), ensure_ascii=False)}"  # noqa: PLR2004
         refuse(f"is a string; expected a list, since no shell is involved; did you mean [{shown}]?")
     if isinstance(value, list) and value and value[0] == "":
         refuse("starts with an empty string; expected a program")
@@ -132,6 +134,8 @@ def moment(value: Any) -> datetime:
         parsed = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         refuse(f"{cut(value)} is no date; expected ISO 8601 such as 2026-01-31 or 2026-01-31T06:00:00+02:00")
+    if not 1900 <= parsed.year < 2200:  # noqa: PLR2004 - what schedules are computed with ends somewhere beyond
+        refuse(f"{cut(value)} lies far from here; expected a year from 1900 to 2199")
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 

@@ -153,6 +153,10 @@ class Pipeline:
         """A path that the spec names: relative to the spec's folder, unless it is absolute."""
         return (self.file.absolute().parent / path).absolute()
 
+    def uri_of(self, text: str) -> str:
+        """A URI that the spec names: a path without a scheme is one of a file, relative to the spec's folder."""
+        return text if "://" in text or text.startswith("{{") else self.path_of(text).as_uri()
+
     @property
     def digest(self) -> str:
         """``sha256:…`` of the spec as it was resolved: environment, defaults and aliases applied."""

@@ -11,15 +11,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
 from jsonschema.exceptions import SchemaError, best_match
 
 from airflow_mlops.spec.forms import cut
+from airflow_mlops.spec.params import linear_matcher
+
+MAX_KEYWORDS = 300
+"""Keys of a schema with all aliases expanded: checking a value takes time that grows with their combinations."""
+
+_COSTLY = frozenset(("unevaluatedProperties", "unevaluatedItems", "patternProperties", "dependentSchemas"))
+
+
+def _matches(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    """``pattern``, in linear time: the library's own may take forever."""
+    matches = linear_matcher(pattern)
+    if isinstance(instance, str) and matches is not None and not matches(instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+_Validator = validators.extend(Draft202012Validator, {"pattern": _matches})
 
 
 def schema_problem(schema: Mapping[str, Any]) -> str | None:
     """What is wrong with a parameter's ``items``; ``None`` if nothing."""
-    for key, _ in _keywords(schema):
+    for count, (key, _) in enumerate(_keywords(schema)):
+        if count > MAX_KEYWORDS:
+            return f"'items' has more than {MAX_KEYWORDS} parts; expected a shorter schema"
+        if key in _COSTLY:
+            return f"{cut(key)} in 'items' is refused, since nothing bounds the time it takes; expected 'properties'"
         if key.startswith("$"):
             return (
                 f"{cut(key)} in 'items' is refused, since it refers to other documents; expected the schema written out"
@@ -37,13 +57,11 @@ def patterns(schema: Mapping[str, Any]) -> Iterator[str]:
     for key, value in _keywords(schema):
         if key == "pattern" and isinstance(value, str):
             yield value
-        if key == "patternProperties" and isinstance(value, Mapping):
-            yield from (str(name) for name in value)
 
 
 def violation(schema: Mapping[str, Any], value: Any) -> str | None:
     """How a value violates a schema; ``None`` if it does not."""
-    error = best_match(Draft202012Validator(schema, format_checker=FormatChecker()).iter_errors(value))
+    error = best_match(_Validator(schema, format_checker=FormatChecker()).iter_errors(value))
     if error is None:
         return None
     where = "".join(f"[{part!r}]" for part in error.absolute_path)

@@ -30,8 +30,9 @@ from airflow_mlops.spec.values import Plain
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
+    from airflow_mlops.spec.graph import Step
     from airflow_mlops.spec.models import PipelineSpec
 
 _PLACEHOLDER = re.compile(rf"step '{PLACEHOLDER}(?:[0-9]+-)*([0-9]+)'")
@@ -182,8 +183,11 @@ class _Loading:
         tree = builder.build()
         names = tuple(dict.fromkeys((*spec.params, *sorted(structure.params))))
         checks = Checks(names, self._report, builder, source)
+        aliases = {*spec.images, *spec.images.values()}
         for step in tree.steps():
             checks.check(step)
+            if spec.images and step.spec.runtime == "docker":
+                self._check_alias(step, aliases)
         self._check_params(spec)
         return tree
 
@@ -211,6 +215,15 @@ class _Loading:
             if image != alias and image in spec.images:
                 message = f"alias '{alias}' stands for '{image}', which is an alias itself; expected an image"
                 self._report(("images", alias), message)
+
+    def _check_alias(self, step: Step, aliases: Collection[str]) -> None:
+        """A bare word that is nearly an alias is a mistyped one; whoever means an image of that name can say its tag."""
+        image = step.spec.image
+        if image is None or image in aliases or not image.isalnum():
+            return
+        if near := did_you_mean(image, aliases):
+            message = f"step '{step.spec.name}': image '{image}' is no alias of 'images'; expected one, or '{image}:latest'{near}"
+            self._report((*step.location, "image"), message)
 
     def _source(self, spec: PipelineSpec) -> Path | None:
         if spec.source is None:

@@ -117,7 +117,9 @@ class StepSpec(StepOptions):
         description="Steps or groups that must have ended well before",
     )
     operator: OperatorCall | None = Field(default=None, description="The Airflow operator of a step of kind `operator`")
-    uri: Text | None = Field(default=None, description="Where the data of a step of kind `import` lies (template)")
+    uri: Text | None = Field(
+        default=None, description="Where the data of a step of kind `import` lies: a URL or a path (template)"
+    )
     type: ArtifactType | None = Field(
         default=None,
         description="What kind of artifact a step of kind `import` brings in; its output has this name",
@@ -262,7 +264,7 @@ class PipelineSpec(SpecModel):
     description: str = Field(default="", max_length=65_536, description="What the pipeline does")
     schedule: AnySchedule | None = Field(
         default=None,
-        description="When it runs: cron, a preset such as @weekly, or assets; absent: by hand",
+        description="When it runs: cron, a preset such as '@weekly', or assets; absent: by hand",
     )
     params: dict[ParamName, ParamSpec] = Field(default_factory=dict, description="What a run may be given")
     tags: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(

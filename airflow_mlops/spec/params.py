@@ -7,6 +7,7 @@ import json
 import math
 import operator
 import re
+import warnings
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
@@ -15,6 +16,8 @@ from airflow_mlops.spec.forms import cut, fits_64_bits, kind_of
 from airflow_mlops.spec.graph import Param
 from airflow_mlops.spec.models import ParamSpec
 from airflow_mlops.spec.problems import one_of
+
+MAX_DEPTH = 64
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +47,16 @@ def to_param(spec: ParamSpec) -> Param:
         del schema[name]
     if has_default and "type" not in schema and "enum" not in schema and default is not None:
         schema = {"type": _INFERRED[type(default)], **schema}
-    return Param(schema, default, has_default)
+    return Param(schema, whole(schema, default), has_default)
+
+
+def whole(schema: dict[str, Any], value: Any) -> Any:
+    """A value as programs expect it: ``1e3`` where an integer is meant is ``1000``."""
+    types = schema.get("type")
+    names = types if isinstance(types, list) else [types]
+    if isinstance(value, float) and "integer" in names and "number" not in names and value.is_integer():
+        return int(value)
+    return value
 
 
 def check_param(spec: ParamSpec) -> Iterator[tuple[str, str]]:
@@ -74,11 +86,20 @@ def value_problem(schema: dict[str, Any], value: Any) -> str | None:
     for check in (_storable, _type, _enum, _range, _size, _matches):
         if problem := check(schema, value):
             return problem
-    if "items" in schema or "format" in schema:
+    if _needs_more(schema):
         from airflow_mlops.spec.json_schema import violation
 
         return violation(schema, value)
     return None
+
+
+def _needs_more(schema: dict[str, Any]) -> bool:
+    """Whether Airflow's own validator sees more in a schema than the checks here."""
+    return (
+        not schema.keys().isdisjoint(("items", "format", "uniqueItems"))
+        or isinstance(schema.get("multipleOf"), float)
+        or any(isinstance(item, (list, dict)) for item in schema.get("enum", ()))
+    )
 
 
 def _schema_problems(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -123,19 +144,31 @@ def _items_problem(items: dict[str, Any]) -> str | None:
 
 def _storable(schema: dict[str, Any], value: Any) -> str | None:
     """Against what neither Airflow's database nor the environment of a program can hold, however deep it lies."""
-    pending = [value]
+    pending = [(value, 0)]
     while pending:
-        item = pending.pop()
-        if isinstance(item, str) and "\0" in item:
-            return "holds a NUL character, which no program can be given"
+        item, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            return f"is nested deeper than {MAX_DEPTH} levels; expected a flatter value"
+        if isinstance(item, str) and (problem := _text_problem(item)):
+            return problem
         if isinstance(item, int) and not fits_64_bits(item):
             return f"holds the integer {cut(item, 24)}, which does not fit into 64 bits; expected a smaller one"
         if isinstance(item, float) and not math.isfinite(item):
             return "holds no finite number; expected one that JSON can hold"
         if isinstance(item, dict):
-            pending.extend((*item, *item.values()))
+            pending.extend((inner, depth + 1) for inner in (*item, *item.values()))
         elif isinstance(item, list):
-            pending.extend(item)
+            pending.extend((inner, depth + 1) for inner in item)
+    return None
+
+
+def _text_problem(text: str) -> str | None:
+    if "\0" in text:
+        return "holds a NUL character, which no program can be given"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "holds bytes or halves of characters that are no text; expected UTF-8"
     return None
 
 
@@ -179,7 +212,7 @@ def _range(schema: dict[str, Any], value: Any) -> str | None:
     for name, words, holds in _BOUNDS:
         bound = schema.get(name)
         if _is_number(bound) and not holds(value, bound):
-            return f"is outside its own bounds; expected {words} {bound} ({name})"
+            return f"is outside the bounds; expected {words} {bound} ({name})"
     step = schema.get("multipleOf")
     if _is_number(step) and step and not _is_multiple(value, step):
         return f"is no multiple of {step}; expected one (multipleOf)"
@@ -221,7 +254,7 @@ def _matches(schema: dict[str, Any], value: Any) -> str | None:
     pattern = schema.get("pattern")
     if not isinstance(pattern, str) or not isinstance(value, str):
         return None
-    validate = _linear(pattern)
+    validate = linear_matcher(pattern)
     if validate is None or validate(value):
         return None
     return f"does not match its pattern; expected a string that matches {cut(pattern)}"
@@ -231,20 +264,27 @@ def _pattern_problem(pattern: Any) -> str | None:
     if not isinstance(pattern, str):
         return None
     try:
-        re.compile(pattern)
+        with warnings.catch_warnings():
+            # What will mean something else in a later Python means something else in JSON Schema already.
+            warnings.simplefilter("error")
+            re.compile(pattern)
+    except FutureWarning as warning:
+        return f"{cut(pattern)} is not clear: {warning}; expected the brackets in it escaped"
     except (re.error, OverflowError, RecursionError, ValueError) as error:
         return f"{cut(pattern)} is no regular expression: {error}; expected one"
-    if _linear(pattern) is None:
+    if linear_matcher(pattern) is None:
         return (
             f"{cut(pattern)} is a regular expression that only Python knows, and nothing bounds the time it takes; "
-            f"expected one without '(?=', '(?!', '(?<=', back-references and '\\Z'"
+            f"expected a shorter one, without '(?=', '(?!', '(?<=', back-references, '\\Z' and braces that count nothing"
         )
     return None
 
 
-def _linear(pattern: str) -> Any:
+def linear_matcher(pattern: str) -> Any:
     """A matcher in linear time, so that a pattern cannot hang its reader; ``None`` if there is none."""
     try:
+        # What Python takes for an escaped character is a word's edge there.
+        pattern = re.sub(r"((?:^|[^\\])(?:\\\\)*)\\([<>])", r"\1\2", pattern)
         return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
     except SchemaError:
         return None

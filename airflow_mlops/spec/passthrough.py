@@ -8,6 +8,7 @@ version is looked at before a spec can use what it brought.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.spec.forms import cut
@@ -18,10 +19,18 @@ if TYPE_CHECKING:
 
     _Form = tuple[str, Callable[[Any], bool]]
 
+_LIMITS = frozenset(
+    "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
+)
+"""Resource limits of Linux (getrlimit(2))."""
+
 _TEXT: _Form = ("a string", lambda value: isinstance(value, str) and value != "")
 _FLAG: _Form = ("true or false", lambda value: isinstance(value, bool))
 _SECONDS: _Form = ("a number of seconds", lambda value: _is_integer(value) and value > 0)
-_COUNT: _Form = ("an integer above zero, or one as a string", lambda value: str(value).isdigit() and int(value) > 0)
+_COUNT: _Form = (
+    "an integer above zero, or one as a string",
+    lambda value: re.fullmatch("0*[1-9][0-9]{0,8}", str(value)) is not None,
+)
 _TEXTS: _Form = ("a list of strings", lambda value: isinstance(value, list) and all(map(_TEXT[1], value)))
 _WORDS: _Form = ("a list of strings, or one string", lambda value: _TEXT[1](value) or _TEXTS[1](value))
 _USER: _Form = (
@@ -104,7 +113,9 @@ def check_docker(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     :return: name and problem
     """
     for name, value in arguments.items():
-        if name in DOCKER_ALLOWED:
+        if name == "port_bindings" and arguments.get("network_mode") == "host":
+            yield name, "'port_bindings' means nothing in the host's network; expected one of the two"
+        elif name in DOCKER_ALLOWED:
             words, holds = DOCKER_ALLOWED[name]
             if value is not None and not holds(value):
                 yield name, f"'{name}' is {cut(value)}; expected {words}"
@@ -126,5 +137,13 @@ def _is_ulimit(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     fields = {str(key).lower(): item for key, item in value.items()}  # the client takes 'name' and 'Name'
+    if len(fields) < len(value):
+        return False
     limits = [fields[key] for key in ("soft", "hard") if key in fields]
-    return fields.keys() <= {"name", "soft", "hard"} and _TEXT[1](fields.get("name")) and all(map(_is_integer, limits))
+    ordered = not all(map(_is_integer, limits)) or limits[:1] <= limits[1:] or len(limits) < 2 or limits[1] < 0  # noqa: PLR2004
+    return (
+        fields.keys() <= {"name", "soft", "hard"}
+        and fields.get("name") in _LIMITS
+        and all(map(_is_integer, limits))
+        and ordered
+    )

@@ -31,6 +31,6 @@ def missing_script(command: Sequence[str], source: Path) -> tuple[int, str] | No
     else:
         return None
     try:
-        return None if (source / words[index]).exists() else (index, words[index])
+        return None if (source / words[index]).is_file() else (index, words[index])
     except (OSError, ValueError):
         return index, words[index]

@@ -59,6 +59,14 @@ def parse_bytes(value: Any) -> int:
     return amount
 
 
+def format_bytes(amount: int) -> str:
+    """The shortest form that :func:`parse_bytes` reads back."""
+    for unit in ("Pi", "Ti", "Gi", "Mi", "Ki"):
+        if amount % _UNITS[unit] == 0:
+            return f"{amount // _UNITS[unit]}{unit}"
+    return str(amount)
+
+
 def parse_cpu(value: Any) -> float:
     """
     Cores of a CPU quantity.

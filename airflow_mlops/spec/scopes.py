@@ -114,7 +114,9 @@ def _artifact_input(name: tuple[str, ...], resolved: Input, step: Step) -> str |
     if name[2:] == ("path",):
         return f"'{'.'.join(name)}' is never staged, so that it has no path; expected {one_of(names)}"
     what = f"'{'.'.join(name)}' is no value: the input is a {resolved.type}"
-    near = did_you_mean(".".join(name[:3]), names) or f"; did you mean '{names[0]}'?"
+    # A name without a field means the artifact itself, which a program finds at its path.
+    near = did_you_mean(".".join(name[:3]), names) if len(name) > 2 else ""  # noqa: PLR2004
+    near = near or f"; did you mean '{names[0]}'?"
     return f"{what}; expected {one_of(names)}{near}"
 
 

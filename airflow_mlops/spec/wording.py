@@ -67,6 +67,23 @@ _BOUNDS = {
 }
 
 
+_MEANT = {
+    "depends_on": "needs",
+    "dependencies": "needs",
+    "after": "needs",
+    "environment": "env",
+    "memory": "resources: {memory: …}",
+    "cpu": "resources: {cpu: …}",
+    "gpu": "resources: {gpu: …}",
+    "runtime": "defaults: {runtime: …}",
+    "image": "defaults: {image: …}",
+    "parameters": "params",
+    "script": "command",
+    "cmd": "command",
+}
+"""Keys as other systems call them, or as they are called elsewhere in a spec."""
+
+
 def strip_tags(location: Sequence[Any]) -> tuple[Any, ...]:
     """Pydantic's location as a path of the document: without the names of union members. A key is marked by ``KEY``."""
     path: list[Any] = []
@@ -149,7 +166,7 @@ def finding(error: Any, data: Any) -> Finding:
 def _plain(kind: str, about: str, value: Any, context: dict[str, Any]) -> str:
     if kind in _TYPES:
         shown = f" ({cut(value)})" if isinstance(value, (str, int, float)) else ""
-        return f"{about} is {kind_of(value)}{shown}; expected {_TYPES[kind]}"
+        return f"{about} is {kind_of(value)}{shown}; expected {_TYPES[kind]}{_example(about)}"
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         return f"{about} is {cut(value)}; expected {words} {context[key]:g}"
@@ -158,6 +175,16 @@ def _plain(kind: str, about: str, value: Any, context: dict[str, Any]) -> str:
     if kind == "string_too_long":
         return f"{about} is longer than {context['max_length']} characters; expected a shorter one"
     return f"{about}: {cut(value)} is refused ({kind.replace('_', ' ')}); expected another value"
+
+
+def _example(about: str) -> str:
+    """What a mapping looks like, where people write a list."""
+    examples = {
+        "'inputs'": " such as {train: split.train}",
+        "'outputs'": " such as {model: model}",
+        "'schedule.assets'": " such as {any: ['s3://lake/sales']}",
+    }
+    return next((text for key, text in examples.items() if about.startswith(key)), "")
 
 
 def _unknown_key(path: Sequence[Any], data: Any) -> str:
@@ -172,7 +199,9 @@ def _unknown_key(path: Sequence[Any], data: Any) -> str:
     for part in parent:
         value = _descend(value, part)
     names = _names(parent, value, in_step)
-    return f"unknown key {cut(key)}{where}; expected {one_of(names)}{did_you_mean(key, names)}"
+    meant = _MEANT.get(key)
+    near = f"; did you mean '{meant}'?" if meant and meant.partition(":")[0] in names else did_you_mean(key, names)
+    return f"unknown key {cut(key)}{where}; expected {one_of(names)}{near}"
 
 
 def _names(parent: Sequence[Any], value: Any, in_step: bool) -> list[str]:
@@ -204,6 +233,8 @@ def _expected_for(path: Sequence[Any]) -> str:
         "from": "expected a reference such as 'from: split.train'",
         "class": "expected the dotted path of an operator class",
     }.get(str(path[-1]))
+    if len(path) == 1 and path[-1] == "name":
+        expected = "expected a name of the pipeline such as 'churn'"
     return f"; {expected}" if expected else "; expected one"
 
 

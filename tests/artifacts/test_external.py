@@ -35,7 +35,7 @@ def test_without_a_digest_nobody_looks() -> None:
 
 
 def test_a_local_path_has_no_etag(data: Path) -> None:
-    with pytest.raises(StoreFailed, match="digest: content or none"):
+    with pytest.raises(ReferenceRefused, match="digest: content or none"):
         external_artifact("rows", "dataset", data.as_uri(), digest="etag")
 
 
@@ -83,7 +83,7 @@ def test_what_is_not_in_the_bucket_is_told_apart(s3_store_url: StoreUrl, digest:
 
 
 def test_what_is_not_on_this_worker_is_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="does not exist on this worker"):
+    with pytest.raises(ReferenceRefused, match="does not exist on this worker"):
         external_artifact("rows", "dataset", (tmp_path / "nothing").as_uri(), digest="content")
 
 

@@ -49,6 +49,16 @@ def test_files_folders_parameters_and_metrics_are_collected(folder: Path) -> Non
     assert found.hash_seconds > 0
 
 
+def test_a_file_that_has_another_name_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("original")
+    os.link(tmp_path / "mine", folder / "train")
+    (folder / "shards").mkdir()
+    os.link(tmp_path / "mine", folder / "shards" / "0")
+    with pytest.raises(OutputInvalid, match="has 3 names") as caught:
+        collect(folder, declared(train="dataset", shards="artifact"))
+    assert "write a copy of it" in str(caught.value)
+
+
 def test_what_is_not_declared_does_not_count(folder: Path) -> None:
     (folder / "train").write_text("1")
     (folder / "extra").write_text("1")

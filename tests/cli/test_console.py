@@ -27,7 +27,7 @@ def test_durations(value: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.987654, "0.9877"), (True, "true"), (None, "null"), (12, "12"), ([1, 2], "[2]"), ("x" * 40, "x" * 23 + "…")],
+    [(0.987654, "0.9877"), (True, "true"), (None, "null"), (12, "12"), ([1, 2], "[1, 2]"), ("x" * 40, "x" * 23 + "…")],
 )
 def test_scalars(value: object, text: str) -> None:
     assert console.scalar(value) == text

@@ -109,7 +109,7 @@ def test_bad_values_end_a_run_before_it_starts(user: Terminal, good: dict[str, A
     before = user.run("runs", "--json").out
     said = user.run("run", "tiny.yaml", "-p", "fail=perhaps", "-p", "wrod=x")
     assert (said.code, said.out) == (2, "")
-    assert "'fail' is not a boolean" in said.err and "did you mean 'word'?" in said.err
+    assert "-p fail=perhaps: the value is not a boolean" in said.err and "did you mean 'word'?" in said.err
     assert user.run("runs", "--json").out == before
 
 
@@ -147,6 +147,83 @@ def test_artifacts_are_listed_and_shown(user: Terminal, good: dict[str, Any]) ->
     assert json.loads(user.run("artifacts", "show", good["run"], "make.rows").out) == {"make.rows": {"value": 7}}
     parameter = user.run("artifacts", "get", good["run"], "make.rows")
     assert (parameter.code, "is a parameter, not an artifact" in parameter.err) == (2, True)
+
+
+IMPORTING = """\
+apiVersion: mlops/v1
+name: importing
+defaults: {runtime: process}
+steps:
+  - {name: load, kind: import, uri: lake/data.csv, type: dataset}
+  - {name: use, kind: container, inputs: {data: load.dataset}, command: [cat, "{{ inputs.data.path }}"]}
+"""
+
+
+def test_an_import_is_relative_to_its_spec_and_stays_where_it_is(user: Terminal) -> None:
+    lake = user.home / "specs" / "lake"
+    lake.mkdir(parents=True)
+    (lake / "data.csv").write_text("rows\n")
+    (lake.parent / "importing.yaml").write_text(IMPORTING)
+    said = user.run("run", "specs", "--json")
+    assert said.code == 0, said.err
+    run = json.loads(said.out)["run"]
+    assert json.loads(said.out)["steps"]["load"]["artifacts"]["dataset"]["uri"] == (lake / "data.csv").as_uri()
+    alone = user.run("step", "specs", "load")
+    assert alone.code == 0, alone.err
+    for place in ("specs/lake/data.csv", "specs/lake", "unrelated"):
+        (user.home / "unrelated").write_text("mine")
+        got = user.run("artifacts", "get", run, "load.dataset", place, "--force")
+        assert (got.code, "was imported and is not in the store; nothing was copied" in got.err) == (2, True)
+        assert (lake / "data.csv").read_text() == "rows\n"
+        assert (user.home / "unrelated").read_text() == "mine"
+    (lake / "data.csv").unlink()
+    gone = user.run("run", "specs")
+    assert (gone.code, "retrying" in gone.out) == (1, False)
+    assert "does not exist on this worker; expected the file or folder to import" in gone.out
+
+
+def test_a_copy_that_fails_takes_nothing_away(user: Terminal, good: dict[str, Any]) -> None:
+    kept = user.home / "kept.txt"
+    kept.write_text("mine")
+    stored = Path(good["steps"]["make"]["artifacts"]["text"]["uri"].removeprefix("file://"))
+    content = stored.read_bytes()
+    stored.chmod(0o644)
+    stored.write_bytes(b"changed")
+    try:
+        said = user.run("artifacts", "get", good["run"], "make.text", kept, "--force")
+    finally:
+        stored.write_bytes(content)
+        stored.chmod(0o444)
+    assert (said.code, "was changed since" in said.err) == (2, True)
+    assert kept.read_text() == "mine"
+    assert sorted(path.name for path in user.home.iterdir() if "kept" in path.name) == ["kept.txt"]
+    assert user.run("artifacts", "get", good["run"], "make.text", kept, "--force").code == 0
+    assert kept.read_text() == "servus\n"
+
+
+def test_a_string_is_handed_to_a_step_alone_as_it_is(user: Terminal) -> None:
+    step = '{name: b, kind: container, inputs: {v: a.v}, command: [sh, -c, \'printf "<%s>" "$MLOPS_PARAM_V"\']}'
+    maker = "{name: a, kind: container, outputs: {v: string}, command: [sh, -c, 'printf \"x\\\\n\\\\n\" > $MLOPS_OUTPUT_V']}"
+    text = f"apiVersion: mlops/v1\nname: exact\ndefaults: {{runtime: process}}\nsteps:\n  - {maker}\n  - {step}\n"
+    (user.home / "exact.yaml").write_text(text)
+    assert user.run("run", "exact.yaml").code == 0
+    assert user.run("logs", "exact", "b").out.rstrip().endswith("<x\n>")
+    assert user.run("step", "exact.yaml", "b", "--from-run", "last").code == 0
+    assert user.run("logs", "last", "b").out.rstrip().endswith("<x\n>")
+
+
+@pytest.mark.parametrize("word", ["pids=a\udcffb", "word=\udcff"])
+def test_a_value_that_is_refused_leaves_no_run(user: Terminal, good: dict[str, Any], word: str) -> None:
+    before = user.run("runs", "--json").out
+    said = user.run("run", "tiny.yaml", "-p", word)
+    assert (said.code, "expected UTF-8" in said.err) == (2, True)
+    assert user.run("runs", "--json").out == before
+
+
+def test_a_store_that_is_a_file_is_refused_before_anything_runs(user: Terminal) -> None:
+    for place in ("tiny.yaml", ""):
+        said = user.run("run", "tiny.yaml", "--store", place)
+        assert (said.code, "is no folder; expected a folder, or a URL" in said.err) == (2, True)
 
 
 def test_a_place_that_cannot_be_written_is_not_the_stores_fault(user: Terminal, good: dict[str, Any]) -> None:
@@ -224,6 +301,58 @@ def test_ctrl_c_stops_the_run_and_leaves_no_process(user: Terminal) -> None:
     assert "tiny was stopped" in said.out
     await_true(lambda: not lives(program))
     assert of_session(process.pid) == []
+
+
+STUBBORN = """\
+apiVersion: mlops/v1
+name: stubborn
+params: {pids: ""}
+steps:
+  - name: deaf
+    kind: container
+    runtime: process
+    params: [pids]
+    secrets: {TOKEN: {variable: token}}
+    command: [sh, -c, "trap '' TERM INT; echo $$ > $MLOPS_PARAM_PIDS; sleep 600; sleep 600"]
+"""
+
+
+def test_a_second_ctrl_c_kills_what_does_not_end_and_leaves_nothing(user: Terminal) -> None:
+    (user.home / "stubborn.yaml").write_text(STUBBORN)
+    pids = user.home / "deaf"
+    process = user.start("run", "stubborn.yaml", "-p", f"pids={pids}", AIRFLOW_VAR_TOKEN="hush-hush-value")
+    await_true(lambda: pids.exists() and pids.read_text().endswith("\n"))
+    program = int(pids.read_text())
+    workspace = next((user.home / "mlops" / "runs").glob("*stubborn*/work/mlops-*"))
+    secret = Path("/dev/shm") / f"{workspace.name}-secrets"
+    assert secret.exists()
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    assert any("stopping the steps that run" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    said = finish(process)
+    assert said.code == 130
+    await_true(lambda: not lives(program))
+    assert not secret.exists()
+    assert not workspace.parent.exists()
+    assert of_session(process.pid) == []
+
+
+def test_clean_removes_what_a_killed_run_left(user: Terminal) -> None:
+    (user.home / "stubborn.yaml").write_text(STUBBORN)
+    pids = user.home / "deaf-again"
+    process = user.start("run", "stubborn.yaml", "-p", f"pids={pids}", AIRFLOW_VAR_TOKEN="hush-hush-value")
+    await_true(lambda: pids.exists() and pids.read_text().endswith("\n"))
+    program = int(pids.read_text())
+    workspace = next((user.home / "mlops" / "runs").glob("*stubborn*/work/mlops-*"))
+    os.killpg(process.pid, signal.SIGKILL)
+    finish(process)
+    await_true(lambda: [run for run in json.loads(user.run("runs", "--json").out) if run["alive"]] == [])
+    said = user.run("clean", "--run", "stubborn")
+    assert said.code == 0, said.err
+    assert not lives(program)
+    assert not workspace.exists()
+    assert not (Path("/dev/shm") / f"{workspace.name}-secrets").exists()
 
 
 def test_a_run_that_is_out_of_time_says_so_and_not_that_it_tries_again(user: Terminal) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.parts.airflow_home import RunDag
 
 pytestmark = [pytest.mark.airflow, pytest.mark.docker, pytest.mark.slow]
@@ -128,9 +130,27 @@ CANNOT_START = {
     'network_mode="mlops-no-such-network"': "network mlops-no-such-network not found",
     'ulimits=[{"Nam": "x"}]': "an argument of docker cannot be used",
     'volumes=[dict(source="mlops-v1", target="/d"), dict(source="mlops-v2", target="/d")]': "Duplicate mount point: /d",
+    'user="nobody-of-that-name"': "unable to find user nobody-of-that-name",
+    'log_opts_max_size="bogus"': "failed to initialize logging driver",
+    'ulimits=[{"name": "bogus", "soft": 1, "hard": 5}]': "wrong rlimit value",
+    'docker_conn_id="nobody"': "nobody",
     'env={"BIG": "x" * 200_000}': "The largest: BIG (200003 bytes)",
     'parameters={"p": "a\\0b"}': "MLOPS_PARAM_P holds a NUL character",
 }
+
+
+def test_a_daemon_that_is_away_is_charged_to_the_infrastructure(run_dag: RunDag, tmp_path: Path) -> None:
+    result = run_dag(
+        HEAD + f'    step("away", "true", docker_url="unix://{tmp_path}/none.sock", infra_retries=1, retry_delay=1)\n'
+    )
+    assert result.tasks == {"away": "failed"}
+    assert "infrastructure: step 'away': the Docker daemon failed" in result.log
+    assert "no retry left: infra_retries is 1" in result.log
+
+
+def test_numbers_are_as_good_as_texts_for_log_options(run_dag: RunDag) -> None:
+    result = run_dag(HEAD + '    step("log", "echo x", log_opts_max_file=3, log_opts_max_size="1m")\n')
+    assert result.tasks == {"log": "success"}, result.log
 
 
 @pytest.mark.parametrize("transfer", ["bind", "volume"])

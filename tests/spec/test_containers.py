@@ -22,7 +22,7 @@ HEAD = "apiVersion: mlops/v1\nname: p\n"
         ("image: 'python :3'", "'python :3' is no image"),
         ("image: 'a:b:c'", "'a:b:c' is no image"),
         ("image: 'a@sha256:12'", "is no image"),
-        ("image: i, resources: {memory: 5Mi}", "memory of 5242880 bytes is too little for a container; expected 6Mi or more"),
+        ("image: i, resources: {memory: 5Mi}", "memory of 5Mi is too little for a container; expected 6Mi or more"),
         ("image: i, resources: {cpu: 5m}", "0.005 cores are too few for a container; expected 0.01 or more"),
         ("image: i, volumes: [{source: a, target: /d}, {source: b, target: /d/}]", "'/d/' is the target of two volumes"),
         ("image: i, docker: {user: [1]}", "'user' is [1]; expected a user such as 1000"),

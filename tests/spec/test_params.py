@@ -18,7 +18,7 @@ STEPS = "steps: [{name: a, kind: container, image: i}, {name: b, kind: container
 @pytest.mark.parametrize(
     ("top", "said"),
     [
-        ("params: {x: {default: 5, maximum: 3}}", "3:23: parameter 'x': default 5 is outside its own bounds; expected at most 3 (maximum)"),
+        ("params: {x: {default: 5, maximum: 3}}", "3:23: parameter 'x': default 5 is outside the bounds; expected at most 3 (maximum)"),
         ("params: {x: {default: 5, exclusiveMinimum: 5}}", "expected more than 5 (exclusiveMinimum)"),
         ("params: {x: {default: 5, multipleOf: 2}}", "is no multiple of 2"),
         ("params: {x: {default: a, type: integer}}", "default 'a' is a string; expected integer, which 'type' asks for"),
@@ -45,12 +45,20 @@ STEPS = "steps: [{name: a, kind: container, image: i}, {name: b, kind: container
         ("params: {x: {default: [a], items: {anyOf: [{type: integer}, {type: 'null'}]}}}", "is refused at [0]: 'a' is not valid under any"),
         ("params: {x: {default: [{k: 1}], items: {properties: {k: {type: string}}}}}", "is refused at [0]['k']: 1 is not of type 'string'"),
         ("params: {x: {default: 2026-02-31, format: date}}", "'2026-02-31' is not a 'date'; expected format: 'date'"),
-        ("params: {x: {default: aa, pattern: '^(?!b)'}}", "without '(?=', '(?!', '(?<=', back-references and"),
+        ("params: {x: {default: aa, pattern: '^(?!b)'}}", "without '(?=', '(?!', '(?<=', back-references, "),
         ("params: {x: {default: aa, pattern: '(a)\\1'}}", "a regular expression that only Python knows"),
+        ("params: {x: {default: ['aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!'], items: {pattern: '^(a+)+$'}}}", "does not match '^(a+)+$'"),
+        ("params: {x: {type: array, items: {unevaluatedProperties: false}}}", "'unevaluatedProperties' in 'items' is refused"),
+        ("params: {x: {type: array, items: {anyOf: [" + "{type: string}, " * 400 + "{}]}}}", "'items' has more than 300 parts"),
+        ("params: {x: {default: 0.3, multipleOf: 0.1}}", "0.3 is not a multiple of 0.1"),
+        ("params: {x: {default: [1, 1.0], uniqueItems: true}}", "has non-unique elements"),
+        ("params: {x: {enum: [[1]], default: [true]}}", "[True] is not one of [[1]]"),
+        ("params: {x: {default: abc, pattern: '^[[:alpha:]]+$'}}", "is not clear: Possible nested set"),
+        ("start_date: 9999-12-31", "expected a year from 1900 to 2199"),
         ("params: {x: {type: integer, minimum: 5, exclusiveMaximum: 5}}", "minimum 5 is the same as exclusiveMaximum 5"),
         ("params: {x: {type: number, exclusiveMinimum: 6, maximum: 5}}", "exclusiveMinimum 6 is larger than maximum 5"),
         ("params: {x: {type: integer, enum: [1, a]}}", "'a' of 'enum' is a string; expected integer, which 'type' asks for"),
-        ("params: {x: {enum: [1, 5], maximum: 3}}", "5 of 'enum' is outside its own bounds"),
+        ("params: {x: {enum: [1, 5], maximum: 3}}", "5 of 'enum' is outside the bounds"),
         ("params: {x: {multipleOf: 0, type: number}}", "multipleOf is 0; expected a number above zero"),
         ("params: {x: 9223372036854775808}", "3:13: '9223372036854775808' does not fit into 64 bits; expected a smaller integer, or quotes"),
         ("params: {x: {default: [[-9223372036854775809]]}}", "does not fit into 64 bits"),
@@ -65,6 +73,11 @@ def test_wrong_parameter_is_told_what_and_where(tmp_path: Path, top: str, said: 
     assert found.startswith(said) if said[0].isdigit() and ":" in said[:3] else said in found
 
 
+def test_an_integer_that_is_written_as_a_number_is_an_integer(tmp_path: Path) -> None:
+    text = f"apiVersion: mlops/v1\nname: p\nparams: {{x: {{default: 1e3, type: integer}}}}\n{STEPS}\n"
+    assert repr(load(tmp_path, text).params["x"].default) == "1000"
+
+
 @pytest.mark.parametrize(
     "param",
     [
@@ -76,6 +89,8 @@ def test_wrong_parameter_is_told_what_and_where(tmp_path: Path, top: str, said: 
         "{type: [integer, 'null'], enum: [1, null], default: null}",
         "9223372036854775807",
         "-9223372036854775808",
+        "{default: '<b>', pattern: '^\\<b\\>$'}",
+        "{default: 0.5, multipleOf: 0.25}",
         "{default: ab-1, pattern: '^(?i:AB)-[0-9]{1,3}$'}",
     ],
 )

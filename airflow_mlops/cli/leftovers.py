@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What attempts of a run leave behind when nobody was left to clean up: killed by a second Ctrl-C, by the system, by a power cut.
+
+Every attempt has a scratch folder of its own below the run's, named by its id. A folder that is still there when the run is over tells
+what to look for: programs, containers, volumes and secrets of that attempt, and of no other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+_WORKSPACE = re.compile(r"mlops-([0-9a-f]{12})")
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where attempts keep secrets
+_DOCKER_PATIENCE = 30
+"""Seconds for one answer of the daemon, which stops a container meanwhile."""
+
+
+def attempts_in(work: Path) -> list[str]:
+    """Ids of the attempts that have a scratch folder."""
+    if not work.is_dir():
+        return []
+    return sorted(match[1] for entry in work.iterdir() if (match := _WORKSPACE.fullmatch(entry.name)))
+
+
+def sweep(work: Path, instance: str) -> list[str]:
+    """
+    Remove what is left of the attempts of a run that is over.
+
+    :param work: the run's scratch folder
+    :param instance: id that the containers were labelled with
+    :return: what was removed, in words
+    """
+    ids = attempts_in(work)
+    if not ids:
+        with suppress(OSError):
+            work.rmdir()
+        return []
+    removed = [f"program with process id {number}" for number in _kill_programs(work)]
+    removed += _remove_containers(ids, instance)
+    for attempt in ids:
+        shutil.rmtree(_SHARED_MEMORY / f"mlops-{attempt}-secrets", ignore_errors=True)
+        _remove(work / f"mlops-{attempt}")
+    with suppress(OSError):
+        work.rmdir()
+    return removed
+
+
+def _kill_programs(work: Path) -> list[int]:
+    """Kill the processes that were started with a seal in one of the scratch folders."""
+    import psutil
+
+    killed = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("MLOPS_STEP_JSON", "").startswith(f"{work}{os.sep}"):
+                process.kill()
+                killed.append(process.pid)
+    return killed
+
+
+def _remove_containers(ids: Iterable[str], instance: str) -> list[str]:
+    """Remove containers and volumes of attempts, where a Docker daemon answers."""
+    if not os.environ.get("DOCKER_HOST") and not Path("/var/run/docker.sock").exists():
+        return []
+    import docker
+    from docker.errors import DockerException
+
+    removed = []
+    try:
+        client = docker.APIClient(**docker.utils.kwargs_from_env(), timeout=_DOCKER_PATIENCE)
+        for attempt in ids:
+            labels = {"label": [f"mlops.attempt={attempt}", f"mlops.instance={instance}"]}
+            for container in client.containers(all=True, filters=labels):
+                client.remove_container(container["Id"], force=True, v=True)
+                removed.append(f"container {container['Id'][:12]}")
+            for volume in client.volumes(filters=labels)["Volumes"] or ():
+                client.remove_volume(volume["Name"], force=True)
+                removed.append(f"volume {volume['Name']}")
+    except (DockerException, OSError) as error:
+        removed.append(f"nothing on Docker: {error}")
+    return removed
+
+
+def _remove(folder: Path) -> None:
+    from airflow_mlops.artifacts.file_store import remove_tree
+
+    with suppress(OSError):
+        remove_tree(folder)
