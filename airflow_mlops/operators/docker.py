@@ -147,8 +147,8 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
                 return self._create_with(BindTransfer(attempt, owner), attempt)
             except CannotStart as error:
                 # A folder of the attempt's own carries its id; any other is one that the author asked for.
-                unseen = f"bind source path does not exist: {attempt.settings.host_path(attempt.workspace)}"
-                if choice == "bind" or unseen not in str(error):
+                unseen = "bind source path does not exist" in str(error) and attempt.id in str(error)
+                if choice == "bind" or not unseen:
                     raise
                 self._drop_transfer()
                 self.log.info(
