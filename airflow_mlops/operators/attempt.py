@@ -34,6 +34,8 @@ class Attempt:
     :param outputs: folder that the program's outputs go to
     :param staged: where each artifact input lies on the worker: the path within the contract's ``inputs`` folder, and the file or folder
     :param secret_files: values of the secrets that are given as files
+    :param adopted: whether an earlier try started it
+    :param parent: process id of the supervisor; another one later means that it has died
     """
 
     id: str
@@ -48,6 +50,8 @@ class Attempt:
     source_digest: str | None = None
     inputs: ResolvedInputs | None = None
     invocation: Invocation | None = None
+    adopted: bool = False
+    parent: int = field(default_factory=os.getppid)
 
     @classmethod
     def plan(cls, identity: TaskIdentity, store: Store, settings: Settings, attempt_id: str) -> Attempt:
@@ -58,6 +62,13 @@ class Attempt:
         attempt.move(identity)
         return attempt
 
+    def become(self, attempt_id: str, *, adopted: bool) -> None:
+        """Be another attempt of the same task: what was decided for this one is forgotten."""
+        self.id, self.adopted = attempt_id, adopted
+        self.workspace = self.workspace.with_name(f"mlops-{attempt_id}")
+        self.staged, self.checkpoint, self.source_digest, self.invocation = {}, None, None, None
+        self.move(self.identity)
+
     def move(self, identity: TaskIdentity) -> None:
         """Go to another place of the store. Nothing may have been made yet."""
         self.identity = identity
@@ -67,7 +78,7 @@ class Attempt:
     def make(self) -> None:
         """Make the folders. Where the store is a folder, the program writes its outputs straight into it."""
         self.workspace.parent.mkdir(parents=True, exist_ok=True)
-        self.workspace.mkdir(mode=0o700)
+        self.workspace.mkdir(mode=0o700, exist_ok=self.adopted)
         for folder in (self.outputs, self.inputs_folder, self.tmp, self.source):
             folder.mkdir(parents=True, exist_ok=True)
 

@@ -199,6 +199,22 @@ class StepOperator(BaseOperator):
         """
         raise NotImplementedError
 
+    def find_earlier(self, attempt: Attempt) -> str | None:
+        """
+        Look for what earlier tries of this task left running or ended, and remove all of it but what this try can go on with.
+
+        :return: the id of the attempt to go on with, if there is one; :meth:`run_program` then follows it
+        :raises StepFailure: if that cannot be found out, or another try has begun
+        """
+        return None
+
+    def lives_on(self) -> bool:
+        """Whether there is a program, running or ended, that another try can go on with."""
+        return False
+
+    def forget_program(self, attempt: Attempt) -> None:
+        """Remove the program and what was made for it alone; nothing happens if there is none."""
+
     def stop_program(self, attempt: Attempt) -> None:
         """Stop the attempt's program, if it runs. May be called twice, and from a signal handler."""
         raise NotImplementedError
@@ -240,6 +256,9 @@ class StepOperator(BaseOperator):
         """Stop the program: the task was marked, cleared, timed out, or its worker shuts down."""
         self._killed = True
         if self._attempt is not None:
+            from airflow_mlops.operators.adoption import mark_stopped
+
+            mark_stopped(self._attempt)
             self.stop_program(self._attempt)
 
     @property

@@ -15,8 +15,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_mlops.artifacts import ArtifactError
 from airflow_mlops.artifacts.generations import first_try
+from airflow_mlops.operators.failures import InfrastructureFailure
 
 if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Place, Store
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.base import StepOperator
     from airflow_mlops.operators.failures import StepFailure
@@ -47,6 +49,15 @@ def settle(
     settled = type(failure)(f"{headline} (retry {used} of {allowance})")
     settled.settled = True
     raise settled from (cause or failure.__cause__)
+
+
+def has_failed(store: Store, place: Place, try_number: int) -> bool:
+    """Whether a try has recorded that its program failed, so that nothing of it is worth going on with."""
+    try:
+        record = json.loads(store.read(f"{place.generation_key}/failure-{try_number}.json", _RECORD_LIMIT))
+    except (ArtifactError, OSError, ValueError):
+        return False
+    return not isinstance(record, dict) or record.get("class") != InfrastructureFailure.failure_class
 
 
 def _tries(operator: StepOperator, ti: Any) -> int:

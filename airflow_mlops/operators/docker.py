@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.docker.operators.docker import DockerOperator
 
+from airflow_mlops.operators.adoption import ensure_supervised, mark_stopped
 from airflow_mlops.operators.base import StepOperator
-from airflow_mlops.operators.contract import Layout
+from airflow_mlops.operators.contract import CONTAINER_ROOT, Layout
 from airflow_mlops.operators.docker_errors import cannot_pull, cannot_run, daemon_errors, refusals
 from airflow_mlops.operators.failures import BadStep, CannotStart, StepTimeout
+from airflow_mlops.operators.identity import LABEL
 from airflow_mlops.operators.kinds import operators_by_kind
+from airflow_mlops.operators.ownership import ensure_owner
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt, Ended
@@ -53,6 +56,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
     template_ext: Sequence[str] = ()
 
     _transfer: Transfer | None = None
+    _deadline: float | None = None
 
     def _runtime_keywords(self, image: str | None, keywords: dict[str, Any]) -> dict[str, Any]:
         keywords["image"] = image
@@ -89,25 +93,74 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         :raises StepTimeout: if it ran too long; it is stopped
         :raises InfrastructureFailure: if the daemon fails
         """
-        from airflow_mlops.operators.docker_container import remove_leftovers
-
+        if attempt.adopted:
+            return self._follow_earlier(attempt)
         self._need_image(attempt)
         with daemon_errors(self.task_id):
-            remove_leftovers(self.cli, attempt, self.log)
-            try:
-                container = self._create(attempt)
-            except BaseException:
-                self._drop_transfer()
-                raise
-            try:
-                self._start(container, attempt)
-                ended = self._await_end(container, attempt)
-                if self._transfer is not None:
-                    self._transfer.bring_checkpoint(self.cli, container)
-                    self._transfer.bring_outputs(self.cli, container)
-            finally:
-                self._remove(container)
+            container = self._create(attempt)
+            self._start(container, attempt)
+            return self._finish(container, attempt)
+
+    def find_earlier(self, attempt: Attempt) -> str | None:
+        """
+        The attempt of this generation whose container still runs or has ended unseen. All other containers of the task instance are removed,
+        so that never two of them live.
+        """
+        from airflow_mlops.operators.docker_container import earlier_containers, goes_on, remove
+
+        with daemon_errors(self.task_id):
+            found = earlier_containers(self.cli, attempt)
+            if not found:
+                return None
+            ensure_owner(attempt)
+            kept = next((container for container in found if goes_on(container, attempt)), None)
+            for container in found:
+                if container is not kept:
+                    self.log.info("Removing container %s of an earlier try", container["Id"][:12])
+                    remove(self.cli, container["Id"], container["Labels"][f"{LABEL}.attempt"])
+        if kept is None:
+            return None
+        self.container = kept
+        return str(kept["Labels"][f"{LABEL}.attempt"])
+
+    def _follow_earlier(self, attempt: Attempt) -> Ended:
+        """Follow a container that an earlier try started, from the first line of its output to its end."""
+        from airflow_mlops.operators.docker_transfer import BindTransfer, VolumeTransfer
+
+        with daemon_errors(self.task_id):
+            container = str(self.container["Id"])
+            details = self.cli.inspect_container(container)
+            self.image, self._image_id = details["Config"]["Image"], details["Image"]
+            by_volume = any(mount["Destination"] == CONTAINER_ROOT for mount in details["Mounts"])
+            owner = _numeric_owner(self.user)
+            self._transfer = VolumeTransfer(attempt, owner) if by_volume else BindTransfer(attempt, owner)
+            deadline = details["Config"]["Labels"].get(f"{LABEL}.deadline")
+            if deadline is not None:
+                self._deadline = time.monotonic() + float(deadline) - time.time()
+            self._follow_output(container, attempt, logs=True)
+            return self._finish(container, attempt)
+
+    def _finish(self, container: str, attempt: Attempt) -> Ended:
+        """Wait for the container's end and bring out what it wrote."""
+        ended = self._await_end(container, attempt)
+        if self._transfer is not None:
+            self._transfer.bring_checkpoint(self.cli, container)
+            self._transfer.bring_outputs(self.cli, container)
         return ended
+
+    def lives_on(self) -> bool:
+        """Whether there is a container: what failed around it did not end it."""
+        return self.container is not None
+
+    def forget_program(self, attempt: Attempt) -> None:
+        """Remove the container, the volume and the secrets of the attempt."""
+        from airflow_mlops.operators.docker_container import remove
+
+        if self.container is not None:
+            with daemon_errors(self.task_id):
+                remove(self.cli, self.container["Id"], attempt.id)
+            self.container = None  # type: ignore[assignment]  # as the provider has it before there is one
+        self._drop_transfer()
 
     def stop_program(self, attempt: Attempt) -> None:
         """Have the daemon stop the container: the grace is its own, so it holds although Airflow kills this process sooner."""
@@ -169,12 +222,9 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
     def _start(self, container: str, attempt: Attempt) -> None:
         from docker.errors import APIError
 
-        stream = self.cli.attach(container, stdout=True, stderr=True, stream=True)
-        self._follower = threading.Thread(
-            target=self._follow, args=(stream, attempt), name="container-log", daemon=True
-        )
-        self._follower.start()
-        self._started = time.monotonic()
+        self._follow_output(container, attempt, logs=False)
+        timeout = attempt.invocation.timeout if attempt.invocation else None
+        self._deadline = time.monotonic() + timeout.total_seconds() if timeout is not None else None
         assert attempt.invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
         with refusals(self.task_id):
             try:
@@ -183,6 +233,18 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
                 if failure := cannot_run(self.task_id, attempt.invocation, error):
                     raise failure from error
                 raise
+
+    def _follow_output(self, container: str, attempt: Attempt, *, logs: bool) -> None:
+        """
+        Log what the container prints, beside the wait for its end.
+
+        :param logs: from its beginning, rather than from now on
+        """
+        stream = self.cli.attach(container, stdout=True, stderr=True, stream=True, logs=logs)
+        self._follower = threading.Thread(
+            target=self._follow, args=(stream, attempt), name="container-log", daemon=True
+        )
+        self._follower.start()
 
     def _follow(self, stream: Iterator[bytes], attempt: Attempt) -> None:
         """Log what the container prints. Best effort: the verdict does not hang on it."""
@@ -199,19 +261,17 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         from airflow_mlops.operators.attempt import Ended
         from airflow_mlops.operators.docker_container import wait_for_exit
 
-        timeout = (
-            attempt.invocation.timeout.total_seconds() if attempt.invocation and attempt.invocation.timeout else None
-        )
-        deadline = self._started + timeout if timeout is not None else None
-        state = wait_for_exit(self.cli, container, deadline, WAIT_SLICE)
+        state = wait_for_exit(self.cli, container, self._deadline, WAIT_SLICE, lambda: ensure_supervised(attempt))
         if state is None:
+            ensure_owner(attempt)
+            mark_stopped(attempt)
             self.cli.stop(container, timeout=GRACE)
             self._follower.join(5)
             if self._transfer is not None:
                 with contextlib.suppress(Exception):  # the timeout is what the step ends with
                     self._transfer.bring_checkpoint(self.cli, container)
             raise StepTimeout(
-                f"step '{self.task_id}' ran longer than its timeout of {timeout:g} s and was stopped; give it more time with timeout"
+                f"step '{self.task_id}' ran longer than its timeout of {self.step_timeout} and was stopped; give it more time with timeout"
             )
         self._follower.join(5)
         return Ended(
@@ -219,11 +279,6 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             out_of_memory=bool(state.get("OOMKilled")),
             facts={"image": self.image, "image_id": self._image_id, "container": container},
         )
-
-    def _remove(self, container: str) -> None:
-        with contextlib.suppress(Exception):  # what cannot be removed now is removed before the next try, or by clean
-            self.cli.remove_container(container, force=True, v=True)
-        self._drop_transfer()
 
     def _drop_transfer(self) -> None:
         if self._transfer is not None:

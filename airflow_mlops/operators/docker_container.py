@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from docker.errors import NotFound
 from docker.types import DeviceRequest, LogConfig, Mount
 from requests.exceptions import ReadTimeout
 
+from airflow_mlops.operators.adoption import STOPPED
+from airflow_mlops.operators.budgets import has_failed
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.identity import LABEL
-from airflow_mlops.operators.ownership import ensure_owner
 from airflow_mlops.operators.policy import check_container, hardening
 from airflow_mlops.operators.staging import check_host_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from docker import APIClient
 
     from airflow_mlops.operators.attempt import Attempt
@@ -115,16 +120,18 @@ def _volumes(operator: DockerStepOperator, attempt: Attempt) -> list[Mount]:
 
 
 def wait_for_exit(
-    cli: APIClient, container: str, deadline: float | None, slice_seconds: float
+    cli: APIClient, container: str, deadline: float | None, slice_seconds: float, check: Callable[[], None]
 ) -> dict[str, Any] | None:
     """
     Wait until a container has ended, as its own state tells.
 
     :param deadline: of the monotonic clock, in seconds
     :param slice_seconds: how long one request to the daemon may wait
+    :param check: called before each request; ends the wait by raising
     :return: the container's ``State``; ``None`` if the deadline passed first
     """
     while True:
+        check()
         remaining = None if deadline is None else deadline - time.monotonic()
         if remaining is not None and remaining <= 0:
             return None
@@ -142,16 +149,36 @@ def wait_for_exit(
             return state
 
 
-def remove_leftovers(cli: APIClient, attempt: Attempt, log: Any) -> None:
-    """
-    Remove every container that an earlier try of this task instance left, running or not, so that never two of them live.
-
-    :raises Superseded: if this try has been replaced meanwhile: then what it finds may be its successor's
-    """
+def earlier_containers(cli: APIClient, attempt: Attempt) -> list[dict[str, Any]]:
+    """All containers of this task instance, whatever the try, the newest first."""
     labels = [f"{name}={value}" for name, value in attempt.identity.task_labels.items()]
-    found = cli.containers(all=True, filters={"label": labels})
-    if found:
-        ensure_owner(attempt)
-    for container in found:
-        log.info("Removing container %s of an earlier try", container["Id"][:12])
-        cli.remove_container(container["Id"], force=True, v=True)
+    found: list[dict[str, Any]] = cli.containers(all=True, filters={"label": labels})
+    return sorted(found, key=lambda container: int(container["Created"]), reverse=True)
+
+
+def goes_on(container: dict[str, Any], attempt: Attempt) -> bool:
+    """
+    Whether a container is one to go on with: of this generation, started, and neither failed nor stopped by a try that said so.
+    """
+    labels, identity = container["Labels"], attempt.identity
+    own = (labels.get(f"{LABEL}.generation"), labels.get(f"{LABEL}.incarnation")) == (
+        str(identity.generation),
+        str(identity.incarnation),
+    )
+    if not own or container["State"] not in ("running", "exited"):
+        return False
+    key = identity.place.attempt_key(labels[f"{LABEL}.attempt"])
+    started_by = int(labels[f"{LABEL}.try"])
+    return not has_failed(attempt.store, identity.place, started_by) and not attempt.store.exists(f"{key}/{STOPPED}")
+
+
+def remove(cli: APIClient, container: str, attempt_id: str) -> None:
+    """
+    Remove a container and the volume of its attempt. One that is gone already is what was wanted.
+
+    :raises docker.errors.APIError: if the daemon does not do it
+    """
+    with suppress(NotFound):
+        cli.remove_container(container, force=True, v=True)
+    with suppress(NotFound):
+        cli.remove_volume(f"mlops-{attempt_id}", force=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from docker.types import Mount
 
 from airflow_mlops.artifacts import ArchiveItem, archive, extract
+from airflow_mlops.artifacts.file_store import remove_tree
 from airflow_mlops.operators import staging
 from airflow_mlops.operators.contract import CONTAINER_ROOT
 from airflow_mlops.operators.failures import PolicyViolation
@@ -139,7 +140,12 @@ class VolumeTransfer:
         yield ArchiveItem(f"{root}/step.json", attempt.step_json, 0o444, 0, 0)
 
     def bring_outputs(self, cli: APIClient, container: str) -> None:
-        self._bring_out(cli, container, "outputs", self._attempt.outputs)
+        outputs = self._attempt.outputs
+        if self._attempt.adopted:
+            # The worker of an earlier try may have died while it brought them out.
+            remove_tree(outputs)
+            outputs.mkdir()
+        self._bring_out(cli, container, "outputs", outputs)
 
     def bring_checkpoint(self, cli: APIClient, container: str) -> None:
         if self._attempt.checkpoint is not None:

@@ -26,6 +26,7 @@ from airflow_mlops.artifacts import (
     new_attempt_id,
 )
 from airflow_mlops.operators import budgets, ownership, staging
+from airflow_mlops.operators.adoption import adopt, clean_up, clear_dead
 from airflow_mlops.operators.attempt import Attempt, Ended
 from airflow_mlops.operators.failures import (
     BadStep,
@@ -48,6 +49,7 @@ from airflow_mlops.operators.version_compat import CONTROL_FLOW
 from airflow_mlops.spec.quantities import format_bytes
 
 if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Seal
     from airflow_mlops.operators.base import StepOperator
     from airflow_mlops.operators.references import ReferenceOperator
 
@@ -66,15 +68,25 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
     started = time.time()
     attempt = _guarded(lambda: begin(operator, context), operator, None, context)
     try:
-        return _guarded(
+        reference = _guarded(
             lambda: _owned(operator, attempt, lambda: _live(operator, context, attempt, started)),
             operator,
             attempt,
             context,
         )
+    except InfrastructureFailure:
+        # Another try follows. What goes on without us, or has ended well, is for that one to go on with.
+        if not operator.lives_on():
+            _discard(operator, attempt)
+        raise
+    except BaseException:
+        _discard(operator, attempt)
+        raise
+    else:
+        clean_up(operator, attempt, discard=False)
+        return reference
     finally:
         operator._attempt = None
-        attempt.close()
 
 
 def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, Any]:
@@ -161,6 +173,7 @@ def _owned(operator: StepOperator, attempt: Attempt, stages: Callable[[], dict[s
     """Go through a step's stages as the owner of its generation; if that has a result already, or before these stages have, publish it."""
     ownership.take(attempt)
     if (done := _committed(operator, attempt)) is not None:
+        _forget_earlier(operator, attempt)
         return done
     try:
         return stages()
@@ -173,23 +186,25 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
     check_runtime(operator, attempt.settings)
     inputs = attempt.inputs or resolve_inputs(wires_of(operator), ti=context["ti"], store=attempt.store)
     parameters = {**parameters_of(operator, context), **inputs.parameters}
-    attempt.make()
-    try:
-        staging.stage(operator, attempt, inputs)
+
+    def resolve() -> Seal:
         attempt.invocation = invocation_of(operator, context, attempt, inputs, parameters)
-        seal = seal_of(operator, context, attempt, inputs, parameters)
+        return seal_of(operator, context, attempt, inputs, parameters)
+
+    seal = adopt(operator, attempt, inputs, resolve)
+    if seal is None:
+        if attempt.identity.try_number > attempt.identity.generation:
+            clear_dead(operator, attempt)
+        attempt.make()
+        staging.stage(operator, attempt, inputs)
+        seal = resolve()
         attempt.step_json.write_bytes(seal.to_bytes())
         attempt.store.put_if_absent(f"{attempt.key}/step.json", seal.to_bytes())
         _log_start(operator, attempt)
-        ended = _run(operator, attempt)
-        _judge(operator, ended)
-        ownership.ensure_owner(attempt)
-        return commit_outputs(
-            operator.outputs, attempt, seal, ended, kind=operator.kind, started=started, log=operator.log
-        )
-    except BaseException:
-        _discard(operator, attempt)
-        raise
+    ended = _run(operator, attempt)
+    _judge(operator, ended)
+    ownership.ensure_owner(attempt)
+    return commit_outputs(operator.outputs, attempt, seal, ended, kind=operator.kind, started=started, log=operator.log)
 
 
 def _run(operator: StepOperator, attempt: Attempt) -> Ended:
@@ -220,18 +235,27 @@ def _committed(operator: StepOperator, attempt: Attempt) -> dict[str, Any] | Non
     return reference.to_json()
 
 
+def _forget_earlier(operator: StepOperator, attempt: Attempt) -> None:
+    """See to it that what an earlier try committed is cleaned up after, although its worker died."""
+    try:
+        if (earlier := operator.find_earlier(attempt)) is not None:
+            attempt.become(earlier, adopted=True)
+    except StepFailure as error:
+        operator.log.warning("What an earlier try left behind stays: %s", error)
+
+
 def _discard(operator: StepOperator, attempt: Attempt) -> None:
     """
-    Remove what the attempt left in the store, unless it was committed or another try has it by now. What the attempt failed with must not
-    be hidden by this.
+    Remove what is left of the attempt, unless another try has it by now; what was committed stays. What the attempt failed with must not be
+    hidden by this.
     """
     try:
         # It may have been stopped, or have failed, after its commit: the next try publishes that.
         committed = find_committed(attempt.store, attempt.identity.place)
-        if (committed is None or committed[0].attempt != attempt.id) and ownership.owns(attempt):
-            attempt.discard()
     except (ArtifactError, OSError) as error:
         operator.log.warning("%s stays in the store: %s", attempt.store.uri(attempt.key), error)
+        return
+    clean_up(operator, attempt, discard=committed is None or committed[0].attempt != attempt.id)
 
 
 def _judge(operator: StepOperator, ended: Ended) -> None:

@@ -116,6 +116,20 @@ def _stage_source(operator: StepOperator, attempt: Attempt, folder: Path) -> Non
     attempt.source_digest = found.digest
 
 
+def recall(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs) -> None:
+    """Know of an attempt that runs already what :func:`stage` would have brought; nothing of it is touched."""
+    for name, artifact in inputs.artifacts.items():
+        if name not in inputs.unstaged:
+            attempt.staged[f"{name}/{artifact.file}" if artifact.file else name] = Path()
+    if operator.source is not None:
+        found = source_for(attempt.store, attempt.identity.place, Path(operator.source), fresh=False)
+        attempt.source_digest = found.digest
+    if operator.checkpoint:
+        local = attempt.store.local_path(attempt.identity.place.checkpoint_key)
+        attempt.checkpoint = local or attempt.workspace / "checkpoint"
+        attempt.checkpoint.mkdir(parents=True, exist_ok=True)
+
+
 def _stage_checkpoint(attempt: Attempt) -> None:
     """The checkpoint folder of the generation: in the store itself where that is a folder, else fetched, and put back afterwards."""
     key = attempt.identity.place.checkpoint_key

@@ -171,6 +171,67 @@ def container_cleared_while_running(af: Steps, dag_id: str) -> str:
     return af.ended(dag_id)
 
 
+def _waiting(af: Steps, dag_id: str) -> str:
+    """A program that ends when it is told to, for ten minutes."""
+    ran, go = af.path("ran", dag_id), af.path("go", dag_id)
+    return f"echo ran >> {ran}; n=0; until [ -e {go} ] || [ $n = 600 ]; do sleep 1; n=$((n+1)); done; wc -l < {ran} > $MLOPS_OUTPUT_N"
+
+
+def _started(af: Steps, dag_id: str) -> int:
+    """Run it; the process id of its supervisor."""
+    af.hold(dag_id, "/heartbeat")
+    af.write(dag_id, 0, CONTAINER.format(program=_waiting(af, dag_id), home=str(af.home)))
+    af.trigger(dag_id)
+    supervisor = af.held(dag_id)
+    until("running container", af.path("ran", dag_id).exists)
+    return supervisor
+
+
+def container_of_a_lost_worker(af: Steps, dag_id: str) -> str:
+    """Supervisor and task process die; the retry follows the container to its end."""
+    kill_worker(_started(af, dag_id))
+    af.release(dag_id)
+    until("second try", lambda: any(row["try_number"] == 2 and row["state"] == "running" for row in af.tries(dag_id)))
+    af.path("go", dag_id).touch()
+    return af.ended(dag_id)
+
+
+def container_that_ended_unseen(af: Steps, dag_id: str) -> str:
+    kill_worker(_started(af, dag_id))
+    af.path("go", dag_id).touch()
+    af.release(dag_id)
+    return af.ended(dag_id)
+
+
+def container_of_a_lost_supervisor(af: Steps, dag_id: str) -> str:
+    """The task process lives on and must do no harm."""
+    psutil.Process(_started(af, dag_id)).send_signal(signal.SIGKILL)
+    af.release(dag_id)
+    until("second try", lambda: any(row["try_number"] == 2 and row["state"] == "running" for row in af.tries(dag_id)))
+    af.path("go", dag_id).touch()
+    return af.ended(dag_id)
+
+
+def container_of_another_spec(af: Steps, dag_id: str) -> str:
+    """The retry would start something else than what runs."""
+    kill_worker(_started(af, dag_id))
+    program = f"echo ran >> {af.path('ran', dag_id)}; echo 77 > $MLOPS_OUTPUT_N"
+    af.write(dag_id, 0, CONTAINER.format(program=program, home=str(af.home)))
+    af.noticed(dag_id)
+    af.release(dag_id)
+    return af.ended(dag_id)
+
+
+def container_committed_by_a_lost_worker(af: Steps, dag_id: str) -> str:
+    af.hold(dag_id, "/return_value")
+    af.write(dag_id, 0, CONTAINER.format(program=_waiting(af, dag_id), home=str(af.home)))
+    af.path("go", dag_id).touch()
+    af.trigger(dag_id)
+    kill_worker(af.held(dag_id))
+    af.release(dag_id)
+    return af.ended(dag_id)
+
+
 SCENARIOS: dict[str, Callable[[Steps, str], str]] = {
     scenario.__name__: scenario
     for scenario in (
@@ -185,7 +246,17 @@ SCENARIOS: dict[str, Callable[[Steps, str], str]] = {
         wrapped_and_failing,
     )
 }
-WITH_DOCKER = {"container_cleared_while_running": container_cleared_while_running}
+WITH_DOCKER = {
+    scenario.__name__: scenario
+    for scenario in (
+        container_cleared_while_running,
+        container_of_a_lost_worker,
+        container_that_ended_unseen,
+        container_of_a_lost_supervisor,
+        container_of_another_spec,
+        container_committed_by_a_lost_worker,
+    )
+}
 
 
 def main(home: Path, wanted: list[str]) -> None:

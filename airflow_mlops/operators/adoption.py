@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Go on with what an earlier try of the same generation started: its worker died, its program did not.
+
+What may be gone on with is told by the labels of the container; whether it is what this try would start, by the seal that was written
+before it was. See ``docs/state-model.md``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from airflow_mlops.artifacts import ArtifactError, Seal
+from airflow_mlops.operators import staging
+from airflow_mlops.operators.failures import StepFailure, Superseded
+from airflow_mlops.operators.ownership import owns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_mlops.operators.attempt import Attempt
+    from airflow_mlops.operators.base import StepOperator
+    from airflow_mlops.operators.resolve import ResolvedInputs
+
+_ATTEMPT = re.compile(r"[0-9a-f]{12}")
+
+STOPPED = "stopped.json"
+"""Beside an attempt's seal: it was asked to stop, so that its end says nothing of its program."""
+
+
+def adopt(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs, resolve: Callable[[], Seal]) -> Seal | None:
+    """
+    Make the attempt the one that an earlier try started, if there is one and it is what this try would start.
+
+    :param resolve: renders everything for the attempt as it is then, and seals it
+    :return: the seal it was started with; ``None`` if a new attempt is to begin
+    :raises StepFailure: if the runtime cannot be asked
+    """
+    earlier = operator.find_earlier(attempt)
+    if earlier is None:
+        return None
+    fresh = attempt.id
+    attempt.become(earlier, adopted=True)
+    attempt.make()
+    staging.recall(operator, attempt, inputs)
+    seal, sealed = resolve(), _seal_of(attempt)
+    if sealed is not None and sealed.step == seal.step:
+        operator.log.info("Adopted attempt %s of try %s; this try follows it to its end", attempt.id, sealed.run.try_)
+        return sealed
+    operator.log.warning(
+        "Attempt %s of an earlier try is not what this try would start; it is stopped, and a new one begins",
+        attempt.id,
+    )
+    operator.forget_program(attempt)
+    attempt.discard()
+    attempt.close()
+    attempt.become(fresh, adopted=False)
+    return None
+
+
+def may_touch(attempt: Attempt) -> bool:
+    """
+    Whether this process may stop, remove or delete what belongs to the attempt: its supervisor lives, and no other try has begun.
+    """
+    return os.getppid() == attempt.parent and owns(attempt)
+
+
+def ensure_supervised(attempt: Attempt) -> None:
+    """
+    Stop here if the supervisor has died: Airflow hears nothing more from this process, and another try will follow the program.
+
+    :raises Superseded: if so
+    """
+    if os.getppid() != attempt.parent:
+        raise Superseded(
+            f"step '{attempt.identity.task_id}': the supervisor of this try is gone, so it ends without touching anything"
+        )
+
+
+def mark_stopped(attempt: Attempt) -> None:
+    """Note that a program is stopped on purpose: the next try must not take its end for its own doing."""
+    with suppress(ArtifactError, OSError):
+        attempt.store.put_if_absent(f"{attempt.key}/{STOPPED}", b"{}\n")
+
+
+def clear_dead(operator: StepOperator, attempt: Attempt) -> None:
+    """Remove the folders of attempts of this generation that nobody goes on with: their workers died."""
+    store, folder = attempt.store, attempt.identity.place.generation_key
+    for name in {key.rpartition("/")[2] for key in store.list(folder)}:
+        if _ATTEMPT.fullmatch(name) and name != attempt.id:
+            operator.log.info("Removing attempt %s, whose worker died", name)
+            store.delete_tree(f"{folder}/{name}")
+            shutil.rmtree(attempt.workspace.with_name(f"mlops-{name}"), ignore_errors=True)
+
+
+def clean_up(operator: StepOperator, attempt: Attempt, *, discard: bool) -> None:
+    """
+    Remove an attempt's program and scratch folder when it is over, unless others have it by now. Best effort: what is left is removed by the
+    next try, or by ``clean``.
+
+    :param discard: whether what it wrote goes, too
+    """
+    try:
+        if not may_touch(attempt):
+            return
+        operator.forget_program(attempt)
+        if discard:
+            attempt.discard()
+        attempt.close()
+    except (ArtifactError, OSError, StepFailure) as error:
+        operator.log.warning("Something of attempt %s is left behind: %s", attempt.id, error)
+
+
+def _seal_of(attempt: Attempt) -> Seal | None:
+    try:
+        return Seal.from_bytes(attempt.store.read(f"{attempt.key}/step.json", Seal.limit))
+    except ArtifactError:
+        return None
