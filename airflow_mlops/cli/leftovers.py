@@ -41,7 +41,9 @@ def sweep(work: Path, instance: str) -> list[str]:
         with suppress(OSError):
             work.rmdir()
         return []
-    removed = [f"program with process id {number}" for number in _kill_programs(work)]
+    from airflow_mlops.operators.programs import kill_programs
+
+    removed = [f"program with process id {number}" for number in kill_programs(work)]
     removed += _remove_containers(ids, instance)
     for attempt in ids:
         shutil.rmtree(_SHARED_MEMORY / f"mlops-{attempt}-secrets", ignore_errors=True)
@@ -49,19 +51,6 @@ def sweep(work: Path, instance: str) -> list[str]:
     with suppress(OSError):
         work.rmdir()
     return removed
-
-
-def _kill_programs(work: Path) -> list[int]:
-    """Kill the processes that were started with a seal in one of the scratch folders."""
-    import psutil
-
-    killed = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get("MLOPS_STEP_JSON", "").startswith(f"{work}{os.sep}"):
-                process.kill()
-                killed.append(process.pid)
-    return killed
 
 
 def _remove_containers(ids: Iterable[str], instance: str) -> list[str]:

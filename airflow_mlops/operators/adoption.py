@@ -22,6 +22,7 @@ from airflow_mlops.operators.ownership import owns
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_mlops.artifacts import Place, Store
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.base import StepOperator
     from airflow_mlops.operators.resolve import ResolvedInputs
@@ -89,12 +90,18 @@ def mark_stopped(attempt: Attempt) -> None:
 
 def clear_dead(operator: StepOperator, attempt: Attempt) -> None:
     """Remove the folders of attempts of this generation that nobody goes on with: their workers died."""
-    store, folder = attempt.store, attempt.identity.place.generation_key
-    for name in {key.rpartition("/")[2] for key in store.list(folder)}:
-        if _ATTEMPT.fullmatch(name) and name != attempt.id:
+    store, place = attempt.store, attempt.identity.place
+    for name in attempts_of(store, place):
+        if name != attempt.id:
             operator.log.info("Removing attempt %s, whose worker died", name)
-            store.delete_tree(f"{folder}/{name}")
+            store.delete_tree(place.attempt_key(name))
             shutil.rmtree(attempt.workspace.with_name(f"mlops-{name}"), ignore_errors=True)
+
+
+def attempts_of(store: Store, place: Place) -> list[str]:
+    """Ids of the attempts of a generation that have a folder."""
+    names = (key.rpartition("/")[2] for key in store.list(place.generation_key))
+    return [name for name in names if _ATTEMPT.fullmatch(name)]
 
 
 def clean_up(operator: StepOperator, attempt: Attempt, *, discard: bool) -> None:

@@ -23,6 +23,7 @@ from airflow_mlops.operators.base import StepOperator
 from airflow_mlops.operators.contract import INHERITED, Layout
 from airflow_mlops.operators.failures import CannotStart, StepTimeout
 from airflow_mlops.operators.kinds import operators_by_kind
+from airflow_mlops.operators.ownership import ensure_owner
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt, Ended
@@ -85,6 +86,25 @@ class ProcessStepOperator(StepOperator):
         finally:
             staging.remove_secrets(secrets)
         return Ended(exit_code, out_of_memory=False, facts={"python": sys.version.split()[0]})
+
+    def find_earlier(self, attempt: Attempt) -> str | None:
+        """
+        Kill what earlier tries of this task left running on this machine; a program cannot be followed by another process than the one that
+        started it.
+        """
+        from airflow_mlops.artifacts import all_generations
+        from airflow_mlops.operators.adoption import attempts_of
+        from airflow_mlops.operators.programs import kill_programs
+
+        identity = attempt.identity
+        if identity.try_number == 1 and not identity.incarnation:
+            return None
+        ensure_owner(attempt)
+        for place in all_generations(attempt.store, identity.place):
+            for name in attempts_of(attempt.store, place):
+                for number in kill_programs(attempt.workspace.with_name(f"mlops-{name}")):
+                    self.log.warning("Killed process %s of attempt %s, whose worker died", number, name)
+        return None
 
     def stop_program(self, attempt: Attempt) -> None:
         """Ask the program and its children to end; whoever waits for it kills it when the grace is over."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_mlops.artifacts import NotFound, ReferenceRefused, Store, StoreFailed, digest_path, external_artifact
+from airflow_mlops.artifacts import ReferenceRefused, Store, digest_path, external_artifact
 
 StoreUrl = tuple[str, dict[str, Any]]
 
@@ -70,7 +70,7 @@ def test_an_etag_changes_with_the_content(data: Path, s3_store_url: StoreUrl) ->
 def test_a_folder_in_a_bucket_has_no_etag(data: Path, s3_store_url: StoreUrl) -> None:
     url, options = s3_store_url
     Store.open(url, options).upload(data, "lake/rows")
-    with pytest.raises(StoreFailed, match="has no ETag"):
+    with pytest.raises(ReferenceRefused, match="has no ETag"):
         external_artifact("rows", "dataset", f"{url}/lake/rows", digest="etag", storage_options=options)
 
 
@@ -78,7 +78,7 @@ def test_a_folder_in_a_bucket_has_no_etag(data: Path, s3_store_url: StoreUrl) ->
 @pytest.mark.parametrize("digest", ["content", "etag"])
 def test_what_is_not_in_the_bucket_is_told_apart(s3_store_url: StoreUrl, digest: str) -> None:
     url, options = s3_store_url
-    with pytest.raises(NotFound, match="lake/nothing"):
+    with pytest.raises(ReferenceRefused, match="lake/nothing"):
         external_artifact("rows", "dataset", f"{url}/lake/nothing", digest=digest, storage_options=options)
 
 

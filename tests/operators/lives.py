@@ -157,6 +157,25 @@ def wrapped_and_failing(af: Steps, dag_id: str) -> str:
     return af.run(dag_id)
 
 
+def process_of_a_lost_worker(af: Steps, dag_id: str) -> str:
+    """The program of the first try would run for ten minutes; its shell has a child."""
+    ran, pid = af.path("ran", dag_id), af.path("pid", dag_id)
+    program = (
+        f"[ -e {ran} ] && again=1; echo ran >> {ran}; "
+        f"[ $again ] || {{ sleep 600 & echo $$ $! > {pid}; wait; }}; echo 1 > $MLOPS_OUTPUT_N"
+    )
+    af.write(dag_id, 0, STEP.format(program=program, retries=0))
+    af.trigger(dag_id)
+    until("running program", lambda: pid.exists() and pid.read_text())
+    supervisor = _supervisor(af, dag_id)
+    for process in (psutil.Process(supervisor), *psutil.Process(supervisor).children()):
+        process.send_signal(signal.SIGKILL)
+    af.release(dag_id)
+    state = af.ended(dag_id)
+    left = [number for number in pid.read_text().split() if psutil.pid_exists(int(number))]
+    return f"{state}, but {left} live" if left else state
+
+
 def container_cleared_while_running(af: Steps, dag_id: str) -> str:
     """The first container runs for ten minutes unless it is stopped."""
     ran = af.path("ran", dag_id)
@@ -179,12 +198,16 @@ def _waiting(af: Steps, dag_id: str) -> str:
 
 def _started(af: Steps, dag_id: str) -> int:
     """Run it; the process id of its supervisor."""
-    af.hold(dag_id, "/heartbeat")
     af.write(dag_id, 0, CONTAINER.format(program=_waiting(af, dag_id), home=str(af.home)))
     af.trigger(dag_id)
-    supervisor = af.held(dag_id)
     until("running container", af.path("ran", dag_id).exists)
-    return supervisor
+    return _supervisor(af, dag_id)
+
+
+def _supervisor(af: Steps, dag_id: str) -> int:
+    """The process id of the supervisor of a running try, which is kept in its next heartbeat."""
+    af.hold(dag_id, "/heartbeat")
+    return af.held(dag_id)
 
 
 def container_of_a_lost_worker(af: Steps, dag_id: str) -> str:
@@ -242,6 +265,7 @@ SCENARIOS: dict[str, Callable[[Steps, str], str]] = {
         edited_before_the_retry,
         made_again,
         lost_after_the_commit,
+        process_of_a_lost_worker,
         deferred,
         wrapped_and_failing,
     )
