@@ -36,8 +36,8 @@ def list_(run: str, what: str | None, as_json: bool) -> None:
     """List the artifacts of a run."""
     from rich.text import Text
 
-    _, _, manifests = _read(run)
-    chosen = _chosen(manifests, what, run)
+    _, order, manifests = _read(run)
+    chosen = _chosen(manifests, what, order.run_id)
     if as_json:
         click.echo(json.dumps({name: _described(item) for name, item in chosen.items()}, indent=2, ensure_ascii=False))
         return
@@ -52,10 +52,8 @@ def list_(run: str, what: str | None, as_json: bool) -> None:
         digest = Text(_short_digest(item.digest), style="dim")
         table.add_row(name, item.type, looks.size(item.size), digest, *([Text(item.uri)] if wide else []))
     console.print(table)
-    if not wide:
-        console.print(
-            Text("their addresses: airflow-mlops artifacts show RUN STEP.OUTPUT", style="dim"), soft_wrap=True
-        )
+    hint = "" if wide else "; their addresses: airflow-mlops artifacts show RUN STEP.OUTPUT"
+    console.print(Text(f"run {order.run_id}{hint}", style="dim"), soft_wrap=True)
 
 
 @artifacts.command(short_help="Show artifacts in full, as JSON.")
@@ -63,7 +61,8 @@ def list_(run: str, what: str | None, as_json: bool) -> None:
 @click.argument("what", metavar="[STEP[.OUTPUT]]", required=False)
 def show(run: str, what: str | None) -> None:
     """Show artifacts in full: address, digest, metadata, how they were made. JSON."""
-    _, _, manifests = _read(run)
+    _, order, manifests = _read(run)
+    run = order.run_id
     if (parameter := _parameter(manifests, what)) is not None:
         click.echo(json.dumps(parameter, indent=2, ensure_ascii=False))
         return
@@ -99,7 +98,8 @@ def get(run: str, words: tuple[str, ...], force: bool) -> None:
     """
     if len(words) > 2:  # noqa: PLR2004 - the command line says so
         raise click.UsageError("too many arguments; expected RUN [STEP[.OUTPUT]] [DEST]")
-    store, _, manifests = _read(run)
+    store, order, manifests = _read(run)
+    run = order.run_id
     what, destination = _what_and_where(words, manifests)
     chosen = _chosen(manifests, what, run)
     single = what is not None and "." in what.rpartition("/")[2]
@@ -160,6 +160,8 @@ def _chosen(manifests: dict[str, Manifest], what: str | None, run: str) -> dict[
         raise CommandError(
             f"'{what}' of run '{run}' is a parameter, not an artifact; artifacts show {run} {what} prints it"
         )
+    if not everything:
+        raise CommandError(f"run '{run}' has made no artifacts; expected a run whose steps have succeeded")
     raise CommandError(
         f"run '{run}' has no artifact '{what}'; expected {one_of(everything)}{did_you_mean(what, names)}"
     )
