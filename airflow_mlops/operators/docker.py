@@ -270,8 +270,9 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             if self._transfer is not None:
                 with contextlib.suppress(Exception):  # the timeout is what the step ends with
                     self._transfer.bring_checkpoint(self.cli, container)
+            seconds = self.step_timeout.total_seconds() if self.step_timeout else 0
             raise StepTimeout(
-                f"step '{self.task_id}' ran longer than its timeout of {self.step_timeout} and was stopped; give it more time with timeout"
+                f"step '{self.task_id}' ran longer than its timeout of {seconds:g} s and was stopped; give it more time with timeout"
             )
         self._follower.join(5)
         return Ended(

@@ -81,6 +81,14 @@ class Steps(Airflow):
         return [{**row, "dag_id": dag_id} for row in self.rows(dag_id) if row["try_number"] and row["state"]]
 
 
+def _lives(number: int) -> bool:
+    """Whether a process runs: one that has ended stays until somebody asks for its exit code."""
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def kill_worker(supervisor: int) -> None:
     """Kill a supervisor and its task process."""
     process = psutil.Process(supervisor)
@@ -172,7 +180,7 @@ def process_of_a_lost_worker(af: Steps, dag_id: str) -> str:
         process.send_signal(signal.SIGKILL)
     af.release(dag_id)
     state = af.ended(dag_id)
-    left = [number for number in pid.read_text().split() if psutil.pid_exists(int(number))]
+    left = [number for number in pid.read_text().split() if _lives(int(number))]
     return f"{state}, but {left} live" if left else state
 
 
