@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.spec.documents import KEY
@@ -33,13 +34,31 @@ _IMAGE = re.compile(
 )
 
 
-def check_container(spec: StepSpec) -> Iterator[Problem]:
+def check_container(spec: StepSpec) -> Iterable[Problem]:
     """
     What is wrong with a step that runs in a container.
 
     :return: where in the step, and the problem
     """
-    if spec.image is not None and "{" not in spec.image and not _IMAGE.fullmatch(spec.image[:1024]):
+    image, resources = spec.image, spec.resources
+    if (
+        (image is None or _is_image(image))
+        and not (resources.memory or resources.cpu)
+        and not spec.volumes
+        and not spec.docker
+    ):
+        return ()  # as nearly every step is; a DAG file may hold thousands
+    return _problems(spec)
+
+
+@lru_cache(maxsize=256)
+def _is_image(image: str) -> bool:
+    """Whether a text is the name of an image, or a template, of which nothing is known yet."""
+    return "{" in image or _IMAGE.fullmatch(image[:1024]) is not None
+
+
+def _problems(spec: StepSpec) -> Iterator[Problem]:
+    if spec.image is not None and not _is_image(spec.image):
         yield (
             ("image",),
             f"step '{spec.name}': {cut(spec.image)} is no image; expected a name such as python:3.12 or ghcr.io/team/train:1",

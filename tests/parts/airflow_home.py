@@ -10,6 +10,7 @@ module is loaded. The database is copied from a cached template, one a version o
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -24,6 +25,7 @@ from tempfile import mkdtemp
 from textwrap import dedent
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.parts.cache import built, recipe_hash
@@ -86,6 +88,11 @@ def run_in_home(script: Path, home: Path, *arguments: str, seconds: float = 500)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            # Supervisors have process groups of their own; one that a failed script kept waiting would go on later.
+            for left in psutil.process_iter():
+                with contextlib.suppress(psutil.Error):
+                    if str(home) in left.cmdline():
+                        left.kill()
     if code:
         raise AssertionError((home / "log").read_text(errors="replace")[-6000:])
 
