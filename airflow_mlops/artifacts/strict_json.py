@@ -44,16 +44,23 @@ def parse(data: bytes, *, limit: int) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"is not UTF-8 (byte {error.start})") from None
+    constants: list[str] = []
+
+    def constant(name: str) -> float:
+        constants.append(name)
+        return float(name)
+
     try:
         value = json.loads(
             text,
-            object_pairs_hook=_unique,
-            parse_constant=float,
+            object_pairs_hook=each_once,
+            parse_constant=constant,
             parse_float=_finite,
             parse_int=_bounded,
         )
         check_depth(value)
-        _refuse_constants(value)
+        if constants:
+            _refuse_constants(value)
     except json.JSONDecodeError as error:
         raise NoJson(f"is not JSON: {error}") from None
     except RecursionError:
@@ -80,15 +87,27 @@ def check_depth(value: Any, depth: int = 0) -> None:
 
 
 def _refuse_constants(value: Any) -> None:
-    """Refuse NaN and infinity, which Python's parser takes; those that have a key are gone already."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"holds {json.dumps(value)}, which is not a JSON number")
-    if isinstance(value, (dict, list)):
-        for item in value.values() if isinstance(value, dict) else value:
+    """Refuse NaN and infinity, which Python's parser takes, with the key that they stand for."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(item, float) and not math.isfinite(item):
+                raise ValueError(
+                    f"holds {json.dumps(item)} for {key[:80]!r}, which is not a JSON number; expected a finite one, or no such key"
+                )
             _refuse_constants(item)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_constants(item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"holds {json.dumps(value)}, which is not a JSON number")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """
+    An object of JSON, for ``object_pairs_hook``.
+
+    :raises ValueError: if it has a key twice
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
@@ -96,11 +115,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if key in seen:
                 raise ValueError(f"has the key {key[:80]!r} twice in one object")
             seen.add(key)
-    for key, value in pairs:
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(
-                f"holds {json.dumps(value)} for {key[:80]!r}, which is not a JSON number; expected a finite one, or no such key"
-            )
     return found
 
 

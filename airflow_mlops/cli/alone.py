@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.cli.errors import CommandError
+from airflow_mlops.spec.forms import STEP_NAME
 from airflow_mlops.spec.models import API_VERSION
 from airflow_mlops.spec.parts import PARAMETER_TYPES
 
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
 
 SPEC_FILE = "step.yaml"
 """The spec of the one step, in the folder of its run. JSON, which is YAML as well."""
-
-
-_MAX_NAME = 63
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def _stand_in_name(step: Step, name: str, number: int) -> str:
     """The name of the step that an input comes from: the input's, as far as a step may be called so."""
     prefix = "input-" if not step.spec.name.startswith("input-") else "from-"
     whole = prefix + name.replace("_", "-")
-    return whole if len(whole) <= _MAX_NAME else f"{prefix}{number}"
+    return whole if re.match(STEP_NAME, whole) else f"{prefix}{number}"
 
 
 def _param(pipeline: Pipeline, name: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,11 +46,11 @@ def runs(limit: int, as_json: bool) -> None:
         columns = ["state", "run"] if console.width < _NARROW else ["started", "state", "time", "run"]
     if console.width < _TINY:
         for run in found[:limit]:
-            click.echo(f"{'running' if run.alive else looks.word(run.state)} {run.path.name}")
+            click.echo(f"{_state(run)} {run.path.name}")
         return
     table = looks.make_table(*columns, right=("time",), whole=tuple(columns))
     for run in found[:limit]:
-        state = "running" if run.alive else looks.word(run.state)
+        state = _state(run)
         cells: dict[str, str | Text] = {
             "started": _moment(run.started),
             "pipeline": run.name,
@@ -119,6 +119,10 @@ def _step(task: str, index: int) -> str:
     from airflow_mlops.cli.progress import step_name
 
     return step_name(task, index)
+
+
+def _state(run: RunRecord) -> str:
+    return "running" if run.alive else looks.word(run.state)
 
 
 def _moment(moment: datetime | None) -> str:

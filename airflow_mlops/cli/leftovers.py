@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 _WORKSPACE = re.compile(r"mlops-([0-9a-f]{12})")
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where attempts keep secrets
 _DOCKER_PATIENCE = 30
 """Seconds for one answer of the daemon, which stops a container meanwhile."""
 
@@ -42,12 +40,12 @@ def sweep(work: Path, instance: str) -> list[str]:
             work.rmdir()
         return []
     from airflow_mlops.operators.programs import kill_programs
+    from airflow_mlops.operators.staging import remove_scratch
 
     removed = [f"program with process id {number}" for number in kill_programs(work)]
     removed += _remove_containers(ids, instance)
     for attempt in ids:
-        shutil.rmtree(_SHARED_MEMORY / f"mlops-{attempt}-secrets", ignore_errors=True)
-        _remove(work / f"mlops-{attempt}")
+        remove_scratch(work / f"mlops-{attempt}")
     with suppress(OSError):
         work.rmdir()
     return removed
@@ -74,10 +72,3 @@ def _remove_containers(ids: Iterable[str], instance: str) -> list[str]:
     except (DockerException, OSError) as error:
         removed.append(f"nothing on Docker: {error}")
     return removed
-
-
-def _remove(folder: Path) -> None:
-    from airflow_mlops.artifacts.file_store import remove_tree
-
-    with suppress(OSError):
-        remove_tree(folder)

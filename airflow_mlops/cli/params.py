@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.artifacts.strict_json import each_once
 from airflow_mlops.cli.errors import CommandError
 from airflow_mlops.spec.forms import fits_64_bits
 from airflow_mlops.spec.problems import did_you_mean, one_of
@@ -83,7 +84,7 @@ def _value(types: list[str], enum: list[Any] | None, text: str) -> Any:
     if types == ["string"] or (enum and text in enum):
         return text
     try:
-        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_each_once)
+        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=each_once)
     except (ValueError, RecursionError):
         number = _number(text) if "number" in types else None
         if number is not None:
@@ -116,12 +117,6 @@ def _number(text: str) -> float | None:
         return None
     value = float(text)
     return value if math.isfinite(value) else None
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("has a key twice")
-    return dict(pairs)
 
 
 def _no_constant(name: str) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -41,7 +40,7 @@ def adopt(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs, reso
     :return: the seal it was started with; ``None`` if a new attempt is to begin
     :raises StepFailure: if the runtime cannot be asked
     """
-    earlier = operator.find_earlier(attempt)
+    earlier = operator.clear_earlier(attempt)
     if earlier is None:
         return None
     fresh = attempt.id
@@ -95,7 +94,7 @@ def clear_dead(operator: StepOperator, attempt: Attempt) -> None:
         if name != attempt.id:
             operator.log.info("Removing attempt %s, whose worker died", name)
             store.delete_tree(place.attempt_key(name))
-            shutil.rmtree(attempt.workspace.with_name(f"mlops-{name}"), ignore_errors=True)
+            staging.remove_scratch(attempt.workspace.with_name(f"mlops-{name}"))
 
 
 def attempts_of(store: Store, place: Place) -> list[str]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -122,11 +121,7 @@ class Attempt:
 
     def close(self) -> None:
         """Remove the scratch folder."""
-        if self.workspace.exists():
-            try:
-                shutil.rmtree(self.workspace, onerror=_make_writable_and_retry)
-            except RecursionError:
-                remove_tree(self.workspace)
+        remove_tree(self.workspace)
 
     def discard(self) -> None:
         """Remove what an attempt without a commit left in the store."""
@@ -148,16 +143,3 @@ class Ended:
     out_of_memory: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
     peak_memory: int | None = None
-
-
-def _make_writable_and_retry(function: Any, path: str, _error: Any) -> None:
-    """A program may leave folders that nobody may write to; they are its owner's to remove."""
-    parent = os.path.dirname(path)
-    for folder in (parent, path):
-        if os.path.isdir(folder) and not os.path.islink(folder):
-            os.chmod(folder, 0o700)  # noqa: S103 - private scratch space
-    try:
-        function(path)
-    except OSError:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path, ignore_errors=True)

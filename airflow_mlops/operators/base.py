@@ -199,9 +199,9 @@ class StepOperator(BaseOperator):
         """
         raise NotImplementedError
 
-    def find_earlier(self, attempt: Attempt) -> str | None:
+    def clear_earlier(self, attempt: Attempt) -> str | None:
         """
-        Look for what earlier tries of this task left running or ended, and remove all of it but what this try can go on with.
+        Remove what earlier tries of this task left running or ended, all but what this try can go on with.
 
         :return: the id of the attempt to go on with, if there is one; :meth:`run_program` then follows it
         :raises StepFailure: if that cannot be found out, or another try has begun

@@ -101,10 +101,10 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             self._start(container, attempt)
             return self._finish(container, attempt)
 
-    def find_earlier(self, attempt: Attempt) -> str | None:
+    def clear_earlier(self, attempt: Attempt) -> str | None:
         """
-        The attempt of this generation whose container still runs or has ended unseen. All other containers of the task instance are removed,
-        so that never two of them live.
+        Remove the containers of the task instance, so that never two of them live, all but one of this generation that still runs or has
+        ended unseen.
         """
         from airflow_mlops.operators.docker_container import earlier_containers, goes_on, remove
 
@@ -156,11 +156,13 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         """Remove the container, the volume and the secrets of the attempt."""
         from airflow_mlops.operators.docker_container import remove
 
-        if self.container is not None:
-            with daemon_errors(self.task_id):
-                remove(self.cli, self.container["Id"], attempt.id)
-            self.container = None  # type: ignore[assignment]  # as the provider has it before there is one
-        self._drop_transfer()
+        try:
+            if self.container is not None:
+                with daemon_errors(self.task_id):
+                    remove(self.cli, self.container["Id"], attempt.id)
+                self.container = None  # type: ignore[assignment]  # as the provider has it before there is one
+        finally:
+            self._drop_transfer()
 
     def stop_program(self, attempt: Attempt) -> None:
         """Have the daemon stop the container: the grace is its own, so it holds although Airflow kills this process sooner."""
@@ -283,7 +285,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
     def _drop_transfer(self) -> None:
         if self._transfer is not None:
-            with contextlib.suppress(Exception):  # as above
+            with contextlib.suppress(Exception):  # what is left now is removed before the next try, or by clean
                 self._transfer.close(self.cli)
             self._transfer = None
 

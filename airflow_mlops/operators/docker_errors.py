@@ -2,7 +2,7 @@
 """
 What an error of the Docker daemon means: that the step asks for what no retry can give it, or that the daemon has a bad day.
 
-The daemon tells most of it in words alone. The words are those of moby and runc; a test has a daemon say each of them.
+The daemon tells most of it in words alone. The words are those of moby and runc; tests have a daemon say most of them.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class BindTransfer:
     def __init__(self, attempt: Attempt, owner: Owner) -> None:
         self._attempt = attempt
         self._owner = owner
-        self._secrets = staging.memory_folder(attempt)
+        self._secrets = staging.memory_folder(attempt.workspace)
 
     def prepare(self, cli: APIClient) -> list[Mount]:
         attempt = self._attempt

@@ -238,7 +238,7 @@ def _committed(operator: StepOperator, attempt: Attempt) -> dict[str, Any] | Non
 def _forget_earlier(operator: StepOperator, attempt: Attempt) -> None:
     """See to it that what an earlier try committed is cleaned up after, although its worker died."""
     try:
-        if (earlier := operator.find_earlier(attempt)) is not None:
+        if (earlier := operator.clear_earlier(attempt)) is not None:
             attempt.become(earlier, adopted=True)
     except StepFailure as error:
         operator.log.warning("What an earlier try left behind stays: %s", error)

@@ -18,15 +18,15 @@ from airflow_mlops.operators.resolve import ResolvedInputs, run_facts, template_
 from airflow_mlops.operators.secrets import read_secrets
 from airflow_mlops.spec.templates import TemplateError, render
 
+if TYPE_CHECKING:
+    from airflow_mlops.operators.attempt import Attempt
+    from airflow_mlops.operators.base import StepOperator
+
 _MAX_TEXT = 128 << 10
 """Bytes of one argument or variable (execve(2), MAX_ARG_STRLEN with the usual pages)."""
 
 _MAX_TEXTS = 2 << 20
 """Bytes of all of them: a quarter of the usual limit of a stack (ditto)."""
-
-if TYPE_CHECKING:
-    from airflow_mlops.operators.attempt import Attempt
-    from airflow_mlops.operators.base import StepOperator
 
 
 def wires_of(operator: StepOperator) -> Mapping[str, Any]:

@@ -77,7 +77,7 @@ class ProcessStepOperator(StepOperator):
         from airflow_mlops.operators.attempt import Ended
 
         self._link(attempt)
-        secrets = staging.memory_folder(attempt)
+        secrets = staging.memory_folder(attempt.workspace)
         try:
             if attempt.secret_files:
                 staging.write_secrets(attempt, secrets)
@@ -87,7 +87,7 @@ class ProcessStepOperator(StepOperator):
             staging.remove_secrets(secrets)
         return Ended(exit_code, out_of_memory=False, facts={"python": sys.version.split()[0]})
 
-    def find_earlier(self, attempt: Attempt) -> str | None:
+    def clear_earlier(self, attempt: Attempt) -> str | None:
         """
         Kill what earlier tries of this task left running on this machine; a program cannot be followed by another process than the one that
         started it.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from airflow_mlops.artifacts import Artifact, ArtifactError, Store, digest_path, source_for, unpack_source
+from airflow_mlops.artifacts.file_store import remove_tree
 from airflow_mlops.operators.failures import BadStep, PolicyViolation
 
 if TYPE_CHECKING:
@@ -186,11 +187,18 @@ def write_secrets(attempt: Attempt, folder: Path) -> None:
         path.chmod(0o400)
 
 
-def memory_folder(attempt: Attempt) -> Path:
-    """A folder for secrets, in memory where the system has such a place."""
+def memory_folder(workspace: Path) -> Path:
+    """A folder for the secrets of the attempt with a scratch folder, in memory where the system has such a place."""
     shared_memory = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
-    base = shared_memory if shared_memory.is_dir() else attempt.workspace
-    return base / f"mlops-{attempt.id}-secrets"
+    base = shared_memory if shared_memory.is_dir() else workspace
+    return base / f"{workspace.name}-secrets"
+
+
+def remove_scratch(workspace: Path) -> None:
+    """Remove the scratch folder of an attempt that is over, and its secrets. What cannot be removed stays."""
+    remove_secrets(memory_folder(workspace))
+    with contextlib.suppress(OSError):
+        remove_tree(workspace)
 
 
 def remove_secrets(folder: Path) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,30 +34,18 @@ _IMAGE = re.compile(
 )
 
 
-def check_container(spec: StepSpec) -> Iterable[Problem]:
-    """
-    What is wrong with a step that runs in a container.
-
-    :return: where in the step, and the problem
-    """
-    image, resources = spec.image, spec.resources
-    if (
-        (image is None or _is_image(image))
-        and not (resources.memory or resources.cpu)
-        and not spec.volumes
-        and not spec.docker
-    ):
-        return ()  # as nearly every step is; a DAG file may hold thousands
-    return _problems(spec)
-
-
 @lru_cache(maxsize=256)
 def _is_image(image: str) -> bool:
     """Whether a text is the name of an image, or a template, of which nothing is known yet."""
     return "{" in image or _IMAGE.fullmatch(image[:1024]) is not None
 
 
-def _problems(spec: StepSpec) -> Iterator[Problem]:
+def check_container(spec: StepSpec) -> Iterator[Problem]:
+    """
+    What is wrong with a step that runs in a container.
+
+    :return: where in the step, and the problem
+    """
     if spec.image is not None and not _is_image(spec.image):
         yield (
             ("image",),

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator, FormatChecker, ValidationError, val
 from jsonschema.exceptions import SchemaError, best_match
 
 from airflow_mlops.spec.forms import cut
-from airflow_mlops.spec.params import linear_matcher
+from airflow_mlops.spec.patterns import linear_matcher
 
 MAX_KEYWORDS = 300
 """Keys of a schema with all aliases expanded: checking a value takes time that grows with their combinations."""

@@ -6,21 +6,18 @@ from __future__ import annotations
 import json
 import math
 import operator
-import re
-import warnings
 from typing import TYPE_CHECKING, Any, TypeGuard
-
-from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from airflow_mlops.spec.forms import cut, fits_64_bits, kind_of
 from airflow_mlops.spec.graph import Param
 from airflow_mlops.spec.models import ParamSpec
+from airflow_mlops.spec.patterns import linear_matcher, pattern_problem
 from airflow_mlops.spec.problems import one_of
-
-MAX_DEPTH = 64
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+MAX_DEPTH = 64
 
 _BOUNDS: tuple[tuple[str, str, Callable[[Any, Any], bool]], ...] = (
     ("minimum", "at least", operator.ge),
@@ -104,7 +101,7 @@ def _needs_more(schema: dict[str, Any]) -> bool:
 
 def _schema_problems(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What is wrong with the fields by themselves, and which of them leave no value."""
-    if problem := _pattern_problem(schema.get("pattern")):
+    if problem := pattern_problem(schema.get("pattern")):
         yield "pattern", problem
     if "multipleOf" in schema and schema["multipleOf"] <= 0:
         yield "multipleOf", f"multipleOf is {schema['multipleOf']}; expected a number above zero"
@@ -139,7 +136,7 @@ def _empty_range(schema: dict[str, Any]) -> tuple[str, str] | None:
 def _items_problem(items: dict[str, Any]) -> str | None:
     from airflow_mlops.spec.json_schema import patterns, schema_problem
 
-    return schema_problem(items) or next(filter(None, map(_pattern_problem, patterns(items))), None)
+    return schema_problem(items) or next(filter(None, map(pattern_problem, patterns(items))), None)
 
 
 def _storable(schema: dict[str, Any], value: Any) -> str | None:
@@ -258,33 +255,3 @@ def _matches(schema: dict[str, Any], value: Any) -> str | None:
     if validate is None or validate(value):
         return None
     return f"does not match its pattern; expected a string that matches {cut(pattern)}"
-
-
-def _pattern_problem(pattern: Any) -> str | None:
-    if not isinstance(pattern, str):
-        return None
-    try:
-        with warnings.catch_warnings():
-            # What will mean something else in a later Python means something else in JSON Schema already.
-            warnings.simplefilter("error")
-            re.compile(pattern)
-    except FutureWarning as warning:
-        return f"{cut(pattern)} is not clear: {warning}; expected the brackets in it escaped"
-    except (re.error, OverflowError, RecursionError, ValueError) as error:
-        return f"{cut(pattern)} is no regular expression: {error}; expected one"
-    if linear_matcher(pattern) is None:
-        return (
-            f"{cut(pattern)} is a regular expression that only Python knows, and nothing bounds the time it takes; "
-            f"expected a shorter one, without '(?=', '(?!', '(?<=', back-references, '\\Z' and braces that count nothing"
-        )
-    return None
-
-
-def linear_matcher(pattern: str) -> Any:
-    """A matcher in linear time, so that a pattern cannot hang its reader; ``None`` if there is none."""
-    try:
-        # What Python takes for an escaped character is a word's edge there.
-        pattern = re.sub(r"((?:^|[^\\])(?:\\\\)*)\\([<>])", r"\1\2", pattern)
-        return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
-    except SchemaError:
-        return None

@@ -137,13 +137,12 @@ def _is_ulimit(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     fields = {str(key).lower(): item for key, item in value.items()}  # the client takes 'name' and 'Name'
-    if len(fields) < len(value):
+    limits = {key: fields[key] for key in ("soft", "hard") if key in fields}
+    if len(fields) < len(value) or not all(map(_is_integer, limits.values())):
         return False
-    limits = [fields[key] for key in ("soft", "hard") if key in fields]
-    ordered = not all(map(_is_integer, limits)) or limits[:1] <= limits[1:] or len(limits) < 2 or limits[1] < 0  # noqa: PLR2004
+    unlimited = limits.get("hard", -1) < 0
     return (
         fields.keys() <= {"name", "soft", "hard"}
         and fields.get("name") in _LIMITS
-        and all(map(_is_integer, limits))
-        and ordered
+        and (unlimited or limits.get("soft", 0) <= limits["hard"])
     )

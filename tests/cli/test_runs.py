@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -317,13 +318,19 @@ steps:
 """
 
 
-def test_a_second_ctrl_c_kills_what_does_not_end_and_leaves_nothing(user: Terminal) -> None:
+def start_stubborn(user: Terminal) -> tuple[subprocess.Popen[str], int, Path]:
+    """A run of a program that does not heed signals: the run, the program's process id, its scratch folder."""
     (user.home / "stubborn.yaml").write_text(STUBBORN)
     pids = user.home / "deaf"
+    pids.unlink(missing_ok=True)
     process = user.start("run", "stubborn.yaml", "-p", f"pids={pids}", AIRFLOW_VAR_TOKEN="hush-hush-value")
     await_true(lambda: pids.exists() and pids.read_text().endswith("\n"))
-    program = int(pids.read_text())
-    workspace = next((user.home / "mlops" / "runs").glob("*stubborn*/work/mlops-*"))
+    newest = sorted((user.home / "mlops" / "runs").glob("*stubborn*"))[-1]
+    return process, int(pids.read_text()), next((newest / "work").glob("mlops-*"))
+
+
+def test_a_second_ctrl_c_kills_what_does_not_end_and_leaves_nothing(user: Terminal) -> None:
+    process, program, workspace = start_stubborn(user)
     secret = Path("/dev/shm") / f"{workspace.name}-secrets"
     assert secret.exists()
     process.send_signal(signal.SIGINT)
@@ -339,12 +346,7 @@ def test_a_second_ctrl_c_kills_what_does_not_end_and_leaves_nothing(user: Termin
 
 
 def test_clean_removes_what_a_killed_run_left(user: Terminal) -> None:
-    (user.home / "stubborn.yaml").write_text(STUBBORN)
-    pids = user.home / "deaf-again"
-    process = user.start("run", "stubborn.yaml", "-p", f"pids={pids}", AIRFLOW_VAR_TOKEN="hush-hush-value")
-    await_true(lambda: pids.exists() and pids.read_text().endswith("\n"))
-    program = int(pids.read_text())
-    workspace = next((user.home / "mlops" / "runs").glob("*stubborn*/work/mlops-*"))
+    process, program, workspace = start_stubborn(user)
     os.killpg(process.pid, signal.SIGKILL)
     finish(process)
     await_true(lambda: [run for run in json.loads(user.run("runs", "--json").out) if run["alive"]] == [])

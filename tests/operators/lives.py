@@ -218,13 +218,18 @@ def _supervisor(af: Steps, dag_id: str) -> int:
     return af.held(dag_id)
 
 
-def container_of_a_lost_worker(af: Steps, dag_id: str) -> str:
-    """Supervisor and task process die; the retry follows the container to its end."""
-    kill_worker(_started(af, dag_id))
+def _followed(af: Steps, dag_id: str) -> str:
+    """Let the second try begin before the program may end."""
     af.release(dag_id)
     until("second try", lambda: any(row["try_number"] == 2 and row["state"] == "running" for row in af.tries(dag_id)))
     af.path("go", dag_id).touch()
     return af.ended(dag_id)
+
+
+def container_of_a_lost_worker(af: Steps, dag_id: str) -> str:
+    """Supervisor and task process die; the retry follows the container to its end."""
+    kill_worker(_started(af, dag_id))
+    return _followed(af, dag_id)
 
 
 def container_that_ended_unseen(af: Steps, dag_id: str) -> str:
@@ -237,10 +242,7 @@ def container_that_ended_unseen(af: Steps, dag_id: str) -> str:
 def container_of_a_lost_supervisor(af: Steps, dag_id: str) -> str:
     """The task process lives on and must do no harm."""
     psutil.Process(_started(af, dag_id)).send_signal(signal.SIGKILL)
-    af.release(dag_id)
-    until("second try", lambda: any(row["try_number"] == 2 and row["state"] == "running" for row in af.tries(dag_id)))
-    af.path("go", dag_id).touch()
-    return af.ended(dag_id)
+    return _followed(af, dag_id)
 
 
 def container_of_another_spec(af: Steps, dag_id: str) -> str:
