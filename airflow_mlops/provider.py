@@ -111,6 +111,19 @@ _OPTIONS = {
         "false",
         example="true",
     ),
+    "on_drain": _option(
+        "What becomes of a step's container when its worker shuts down, unless the step says it: detach (it goes on, and "
+        "the next try follows it) or stop.",
+        default="detach",
+        example="stop",
+    ),
+    "daemon_patience": _option(
+        "How many seconds a Docker daemon may be away while a step's container runs before the try fails; the next try "
+        "follows the container.",
+        "integer",
+        "300",
+        example="900",
+    ),
     "infra_retries": _option(
         "How many failures of the infrastructure (a worker or daemon that goes away) a step survives beside its own "
         "retries.",

@@ -75,7 +75,7 @@ class TestProviderInfo:
             name
             for file in (ROOT / "airflow_mlops").rglob("*.py")
             for name in re.findall(
-                r"""(?:_text|_words|_json_object|_flag|_count|conf\.get\w*)\((?:SECTION, ?)?"(\w+)\"""",
+                r"""(?:_text|_words|_json_object|_flag|_count|_choice|conf\.get\w*)\((?:SECTION, ?)?"(\w+)\"""",
                 file.read_text(),
             )
         }

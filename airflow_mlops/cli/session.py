@@ -47,6 +47,8 @@ def run_settings(store: str | None) -> dict[str, str]:
         **{f"{PREFIX}{name}": os.environ.get(f"{PREFIX}{name}") or everything for name, everything in _OPEN.items()},
         # Only -e chooses an environment, so that a command means the same in every shell.
         f"{PREFIX}ENVIRONMENT": "",
+        # A run is over when its command is: nobody would come back for what it left running.
+        f"{PREFIX}ON_DRAIN": "stop",
     }
     if store is not None:
         if not store or ("://" not in store and Path(store).exists() and not Path(store).is_dir()):

@@ -107,5 +107,7 @@ class TaskFactory:
             "step_resources": spec.resources,
             "step_timeout": spec.timeout,
             "checkpoint": spec.checkpoint,
+            "stop_grace": spec.stop_grace,
+            "on_drain": spec.on_drain,
             "volumes": spec.volumes,
         }

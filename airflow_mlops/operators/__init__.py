@@ -22,6 +22,7 @@ _HOMES = {
         "OutputsRefused",
         "PolicyViolation",
         "ProgramFailed",
+        "StepDetached",
         "StepFailure",
         "StepStopped",
         "StepTimeout",

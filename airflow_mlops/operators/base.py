@@ -21,7 +21,7 @@ from airflow_mlops.operators import settings as deployment
 from airflow_mlops.operators.artifact_arg import ArtifactXComArg
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.version_compat import AIRFLOW_V_3_2_PLUS
-from airflow_mlops.spec.parts import Output, Resources, Secret, SpecModel, Volume
+from airflow_mlops.spec.parts import DEFAULT_GRACE, OnDrain, Output, Resources, Secret, SpecModel, Volume
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt, Ended
@@ -53,6 +53,9 @@ class StepOperator(BaseOperator):
     :param shm: size of shared memory, bytes or a quantity
     :param step_timeout: how long the program may run, counted from its start
     :param checkpoint: keep ``/mlops/checkpoint`` over the attempts of one run of the step
+    :param stop_grace: how long the program may take to end when it is asked to, before it is killed
+    :param on_drain: what becomes of the program when its worker shuts down: ``detach`` leaves a container to the next try, ``stop`` stops it;
+        default ``[mlops] on_drain``. A process is always stopped
     :param volumes: further folders: ``[{"source": "/data", "target": "/data", "read_only": True}]``
     :param retries: how often a failure of the program itself is retried
     :param infra_retries: how often a failure around it (daemon, store, worker) is retried; default ``[mlops] infra_retries``
@@ -71,6 +74,8 @@ class StepOperator(BaseOperator):
     step_resources: Resources
     step_timeout: timedelta | None
     checkpoint: bool
+    stop_grace: timedelta
+    on_drain: OnDrain | None
     volumes: list[Volume]
     program: Program | None
     image: str | None
@@ -81,6 +86,8 @@ class StepOperator(BaseOperator):
     inputs: Mapping[str, Any] | None
     _attempt: Attempt | None
     _killed: bool
+    _detached: bool
+    _signalled: bool
 
     template_fields: Sequence[str] = ("inputs", "image", "command", "args", "env", "parameters")
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -113,6 +120,8 @@ class StepOperator(BaseOperator):
         shm: int | str | None = None,
         step_timeout: timedelta | None = None,
         checkpoint: bool = False,
+        stop_grace: timedelta = DEFAULT_GRACE,
+        on_drain: OnDrain | None = None,
         volumes: Sequence[Any] | None = None,
         retries: int = 0,
         infra_retries: int | None = None,
@@ -132,10 +141,14 @@ class StepOperator(BaseOperator):
             or _checked("resources", Resources, {"cpu": cpu, "memory": memory, "gpu": gpu, "shm": shm}),
             step_timeout=step_timeout,
             checkpoint=checkpoint,
+            stop_grace=stop_grace,
+            on_drain=on_drain,
             volumes=[_checked("volumes", Volume, volume) for volume in volumes or ()],
             program=program,
             _attempt=None,
             _killed=False,
+            _detached=False,
+            _signalled=False,
         )
         super().__init__(
             retries=retries + infra_retries + deployment.adoption_headroom(), **self._runtime_keywords(image, kwargs)
@@ -212,6 +225,14 @@ class StepOperator(BaseOperator):
         """Whether there is a program, running or ended, that another try can go on with."""
         return False
 
+    def detaches(self, attempt: Attempt) -> bool:
+        """Whether a worker that shuts down leaves the program to the next try."""
+        return False
+
+    def grace_seconds(self) -> int:
+        """Seconds between asking the program to end and killing it."""
+        return max(0, round(self.stop_grace.total_seconds()))
+
     def forget_program(self, attempt: Attempt) -> None:
         """Remove the program and what was made for it alone; nothing happens if there is none."""
 
@@ -253,13 +274,18 @@ class StepOperator(BaseOperator):
         return live(self, context)
 
     def on_kill(self) -> None:
-        """Stop the program: the task was marked, cleared, timed out, or its worker shuts down."""
-        self._killed = True
-        if self._attempt is not None:
-            from airflow_mlops.operators.adoption import mark_stopped
+        """
+        Stop the program: the task was marked, cleared or timed out. Where its worker shuts down, leave it to the next try, if it can be left.
 
-            mark_stopped(self._attempt)
-            self.stop_program(self._attempt)
+        :raises StepDetached: if it was left
+        """
+        if self._attempt is None:
+            self._killed = True
+        elif not self._signalled:
+            self._signalled = True
+            from airflow_mlops.operators.stopping import on_signal
+
+            on_signal(self, self._attempt)
 
     @property
     def log(self) -> Any:

@@ -34,10 +34,13 @@ def settle(
 
     :param attempt: where the failure is recorded; without one, as when the store cannot be reached, every try since the last clear counts
     :param ti: the task instance of the template context
-    :raises StepFailure: if another try is worth it
+    :raises StepFailure: if another try is worth it, or costs nothing
     :raises AirflowFailException: if not
     """
     headline = f"{failure.failure_class}: {failure}"
+    if failure.free:
+        failure.settled = True
+        raise failure
     if failure.budget is None:
         raise AirflowFailException(f"{headline} (not retried: a retry could not cure it)") from (cause or failure)
     allowance = operator.step_retries if failure.budget == "retries" else operator.infra_retries

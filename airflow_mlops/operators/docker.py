@@ -12,31 +12,27 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.docker.operators.docker import DockerOperator
 
 from airflow_mlops.operators.adoption import ensure_supervised, mark_stopped
 from airflow_mlops.operators.base import StepOperator
 from airflow_mlops.operators.contract import CONTAINER_ROOT, Layout
-from airflow_mlops.operators.docker_errors import cannot_pull, cannot_run, daemon_errors, refusals
-from airflow_mlops.operators.failures import BadStep, CannotStart, StepTimeout
+from airflow_mlops.operators.docker_errors import cannot_run, daemon_errors, refusals
+from airflow_mlops.operators.failures import CannotStart, InfrastructureFailure, StepDetached, StepStopped, StepTimeout
 from airflow_mlops.operators.identity import LABEL
 from airflow_mlops.operators.kinds import operators_by_kind
 from airflow_mlops.operators.ownership import ensure_owner
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt, Ended
+    from airflow_mlops.operators.docker_daemon import Patience
+    from airflow_mlops.operators.docker_image import Image
+    from airflow_mlops.operators.docker_logs import Follower
     from airflow_mlops.operators.docker_transfer import Transfer
-
-GRACE = 10
-"""Seconds that the daemon gives a program between SIGTERM and SIGKILL."""
-
-WAIT_SLICE = 30.0
-"""Seconds after which a wait for the container's end is renewed, so that a daemon that went away is noticed."""
 
 
 class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  # the provider's types are narrower
@@ -57,6 +53,11 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
     _transfer: Transfer | None = None
     _deadline: float | None = None
+    _daemon: Patience
+    _found_image: Image
+    _follower: Follower
+    _worthless = False
+    _peak_memory = 0
 
     def _runtime_keywords(self, image: str | None, keywords: dict[str, Any]) -> dict[str, Any]:
         keywords["image"] = image
@@ -91,15 +92,40 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
         :raises CannotStart: if the image or the command does not exist
         :raises StepTimeout: if it ran too long; it is stopped
-        :raises InfrastructureFailure: if the daemon fails
+        :raises InfrastructureFailure: if the daemon fails, or is away for longer than the deployment says
+        :raises StepDetached: if the worker shuts down and leaves the container to the next try
         """
-        if attempt.adopted:
-            return self._follow_earlier(attempt)
-        self._need_image(attempt)
+        from airflow_mlops.operators.docker_image import need_image
+
         with daemon_errors(self.task_id):
+            self._have_patience(attempt)
+            if attempt.adopted:
+                return self._follow_earlier(attempt)
+            wanted = attempt.invocation.image if attempt.invocation else self.image
+            self._found_image = need_image(self.cli, wanted, task_id=self.task_id, pull=self.force_pull, log=self.log)
+            self.image = self._found_image.name
             container = self._create(attempt)
             self._start(container, attempt)
             return self._finish(container, attempt)
+
+    def _have_patience(self, attempt: Attempt) -> None:
+        from airflow_mlops.operators.docker_daemon import Patience
+
+        self._daemon = Patience(
+            self.cli,
+            attempt.settings.daemon_patience,
+            task_id=self.task_id,
+            log=self.log,
+            check=lambda: self._check(attempt),
+        )
+
+    def _check(self, attempt: Attempt) -> None:
+        """Stop here if this process has nothing to say any more."""
+        ensure_supervised(attempt)
+        if self._detached:
+            raise StepDetached(
+                f"step '{self.task_id}': its worker shut down while its program ran, and the program goes on"
+            )
 
     def clear_earlier(self, attempt: Attempt) -> str | None:
         """
@@ -125,32 +151,38 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
     def _follow_earlier(self, attempt: Attempt) -> Ended:
         """Follow a container that an earlier try started, from the first line of its output to its end."""
+        from airflow_mlops.operators.docker_image import Image
         from airflow_mlops.operators.docker_transfer import BindTransfer, VolumeTransfer
 
-        with daemon_errors(self.task_id):
-            container = str(self.container["Id"])
-            details = self.cli.inspect_container(container)
-            self.image, self._image_id = details["Config"]["Image"], details["Image"]
-            by_volume = any(mount["Destination"] == CONTAINER_ROOT for mount in details["Mounts"])
-            owner = _numeric_owner(self.user)
-            self._transfer = VolumeTransfer(attempt, owner) if by_volume else BindTransfer(attempt, owner)
-            deadline = details["Config"]["Labels"].get(f"{LABEL}.deadline")
-            if deadline is not None:
-                self._deadline = time.monotonic() + float(deadline) - time.time()
-            self._follow_output(container, attempt, logs=True)
-            return self._finish(container, attempt)
+        container = str(self.container["Id"])
+        details = self.cli.inspect_container(container)
+        labels = details["Config"]["Labels"]
+        self.image = details["Config"]["Image"]
+        self._found_image = Image(self.image, details["Image"], labels.get(f"{LABEL}.image-digest"))
+        by_volume = any(mount["Destination"] == CONTAINER_ROOT for mount in details["Mounts"])
+        owner = _numeric_owner(self.user)
+        self._transfer = VolumeTransfer(attempt, owner) if by_volume else BindTransfer(attempt, owner)
+        deadline = labels.get(f"{LABEL}.deadline")
+        if deadline is not None:
+            self._deadline = time.monotonic() + float(deadline) - time.time()
+        self._follow_output(container, attempt)
+        return self._finish(container, attempt)
 
     def _finish(self, container: str, attempt: Attempt) -> Ended:
         """Wait for the container's end and bring out what it wrote."""
         ended = self._await_end(container, attempt)
-        if self._transfer is not None:
-            self._transfer.bring_checkpoint(self.cli, container)
-            self._transfer.bring_outputs(self.cli, container)
+        if (transfer := self._transfer) is not None:
+            self._daemon.ask(lambda: transfer.bring_checkpoint(self.cli, container))
+            self._daemon.ask(lambda: transfer.bring_outputs(self.cli, container))
         return ended
 
     def lives_on(self) -> bool:
-        """Whether there is a container: what failed around it did not end it."""
-        return self.container is not None
+        """Whether there is a container worth going on with: what failed around it did not end it."""
+        return self.container is not None and not self._worthless
+
+    def detaches(self, attempt: Attempt) -> bool:
+        """Whether a worker that shuts down leaves the container to the next try."""
+        return (self.on_drain or attempt.settings.on_drain) == "detach"
 
     def forget_program(self, attempt: Attempt) -> None:
         """Remove the container, the volume and the secrets of the attempt."""
@@ -158,38 +190,30 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
         try:
             if self.container is not None:
+                container = self.container["Id"]
                 with daemon_errors(self.task_id):
-                    remove(self.cli, self.container["Id"], attempt.id)
+                    self._daemon.ask(lambda: remove(self.cli, container, attempt.id))
                 self.container = None  # type: ignore[assignment]  # as the provider has it before there is one
         finally:
             self._drop_transfer()
 
     def stop_program(self, attempt: Attempt) -> None:
-        """Have the daemon stop the container: the grace is its own, so it holds although Airflow kills this process sooner."""
-        if self.container is not None:
-            with contextlib.suppress(Exception):  # a container that is gone already is what was wanted
-                self.cli.stop(self.container["Id"], timeout=GRACE)
+        """
+        Have the daemon stop the container. The grace is the daemon's own, and a process of its own removes the container afterwards, since
+        Airflow kills this one sooner.
+        """
+        from airflow_mlops.operators.stopping import leave_behind
 
-    def _need_image(self, attempt: Attempt) -> None:
-        """Pull the image unless the daemon has it."""
-        from docker.errors import APIError, ImageNotFound
-
-        self.image = attempt.invocation.image if attempt.invocation else self.image
-        if not self.image:
-            raise BadStep(f"step '{self.task_id}' has no image; the docker runtime needs one")
-        with daemon_errors(self.task_id):
-            if not self.force_pull:
-                with contextlib.suppress(ImageNotFound), refusals(self.task_id):
-                    self._image_id = self.cli.inspect_image(self.image)["Id"]
-                    return
-            self.log.info("Pulling image %s", self.image)
-            try:
-                self.cli.pull(self.image)
-                self._image_id = self.cli.inspect_image(self.image)["Id"]
-            except APIError as error:
-                if failure := cannot_pull(self.task_id, self.image, error):
-                    raise failure from error
-                raise
+        if self.container is None:
+            return
+        urls = [self.docker_url] if isinstance(self.docker_url, str) else list(self.docker_url)
+        tls = None
+        if self.tls_ca_cert and self.tls_client_cert and self.tls_client_key:
+            certificate = (self.tls_client_cert, self.tls_client_key)
+            tls = {"ca_cert": self.tls_ca_cert, "client_cert": certificate, "verify": self.tls_verify}
+        clients = [{"base_url": url, "version": self.api_version, "timeout": self.timeout, "tls": tls} for url in urls]
+        docker = {"clients": clients, "container": self.container["Id"], "attempt": attempt.id}
+        leave_behind({"docker": docker, "grace": self.grace_seconds()}, attempt)
 
     def _create(self, attempt: Attempt) -> str:
         """Create the container, with bind mounts where the daemon sees the worker's files, else with a volume."""
@@ -224,63 +248,85 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
     def _start(self, container: str, attempt: Attempt) -> None:
         from docker.errors import APIError
 
-        self._follow_output(container, attempt, logs=False)
+        if self._killed:
+            raise StepStopped(f"step '{self.task_id}' was stopped because Airflow asked for it")
         timeout = attempt.invocation.timeout if attempt.invocation else None
         self._deadline = time.monotonic() + timeout.total_seconds() if timeout is not None else None
         assert attempt.invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
         with refusals(self.task_id):
             try:
-                self.cli.start(container)
+                self._daemon.ask(lambda: self.cli.start(container))
             except APIError as error:
                 if failure := cannot_run(self.task_id, attempt.invocation, error):
                     raise failure from error
                 raise
+        self._follow_output(container, attempt)
 
-    def _follow_output(self, container: str, attempt: Attempt, *, logs: bool) -> None:
-        """
-        Log what the container prints, beside the wait for its end.
+    def _follow_output(self, container: str, attempt: Attempt) -> None:
+        """Log what the container prints, from its first line, beside the wait for its end."""
+        from airflow_mlops.operators.docker_logs import Follower
 
-        :param logs: from its beginning, rather than from now on
-        """
-        stream = self.cli.attach(container, stdout=True, stderr=True, stream=True, logs=logs)
-        self._follower = threading.Thread(
-            target=self._follow, args=(stream, attempt), name="container-log", daemon=True
-        )
-        self._follower.start()
-
-    def _follow(self, stream: Iterator[bytes], attempt: Attempt) -> None:
-        """Log what the container prints. Best effort: the verdict does not hang on it."""
-        lines = self.line_log(attempt)
-        try:
-            for chunk in stream:
-                lines.write(chunk)
-        except Exception as error:  # whatever breaks the stream, the container is judged by its state
-            self.log.warning("The container's output cannot be followed any more: %s", error)
-        finally:
-            lines.close()
+        self._follower = Follower(self.cli, container, self.line_log(attempt), self.log, tty=bool(self.tty))
 
     def _await_end(self, container: str, attempt: Attempt) -> Ended:
-        from airflow_mlops.operators.attempt import Ended
-        from airflow_mlops.operators.docker_container import wait_for_exit
+        """
+        Wait for the container's end.
 
-        state = wait_for_exit(self.cli, container, self._deadline, WAIT_SLICE, lambda: ensure_supervised(attempt))
+        :raises StepFailure: if it did not end by itself
+        """
+        from airflow_mlops.operators.attempt import Ended
+        from airflow_mlops.operators.docker_wait import Watch, was_killed_from_outside
+
+        watch = Watch(self._daemon, container, self.task_id, self._deadline, lambda: self._look(container, attempt))
+        try:
+            state = watch.await_end()
+        except InfrastructureFailure:
+            self._follower.finish(0)
+            raise
         if state is None:
-            ensure_owner(attempt)
+            self._stop_late(container, attempt)
+        self._follower.finish()
+        if self._killed:
+            raise StepStopped(f"step '{self.task_id}' was stopped because Airflow asked for it")
+        if was_killed_from_outside(state):
+            self._worthless = True
             mark_stopped(attempt)
-            self.cli.stop(container, timeout=GRACE)
-            self._follower.join(5)
-            if self._transfer is not None:
-                with contextlib.suppress(Exception):  # the timeout is what the step ends with
-                    self._transfer.bring_checkpoint(self.cli, container)
-            seconds = self.step_timeout.total_seconds() if self.step_timeout else 0
-            raise StepTimeout(
-                f"step '{self.task_id}' ran longer than its timeout of {seconds:g} s and was stopped; give it more time with timeout"
+            raise InfrastructureFailure(
+                f"step '{self.task_id}': its container was killed from outside (exit code {state['ExitCode']}, and not for its memory): "
+                "the Docker daemon or its host was shut down, or somebody stopped it"
             )
-        self._follower.join(5)
         return Ended(
             exit_code=int(state["ExitCode"]),
             out_of_memory=bool(state.get("OOMKilled")),
-            facts={"image": self.image, "image_id": self._image_id, "container": container},
+            facts={**self._found_image.facts(), "container": container},
+            peak_memory=self._peak_memory or None,
+        )
+
+    def _look(self, container: str, attempt: Attempt) -> None:
+        """What is looked after while the container runs."""
+        self._check(attempt)
+        self._follower.look_after()
+        if self.step_resources.memory:
+            with contextlib.suppress(Exception):  # for a message alone
+                memory = self.cli.stats(container, stream=False, one_shot=True)["memory_stats"]
+                self._peak_memory = max(self._peak_memory, memory.get("max_usage", 0), memory.get("usage", 0))
+
+    def _stop_late(self, container: str, attempt: Attempt) -> NoReturn:
+        """
+        Stop a container whose time is over.
+
+        :raises StepTimeout: when it has ended
+        """
+        ensure_owner(attempt)
+        mark_stopped(attempt)
+        self._daemon.ask(lambda: self.cli.stop(container, timeout=self.grace_seconds()))
+        self._follower.finish()
+        if (transfer := self._transfer) is not None:
+            with contextlib.suppress(Exception):  # the timeout is what the step ends with
+                transfer.bring_checkpoint(self.cli, container)
+        seconds = self.step_timeout.total_seconds() if self.step_timeout else 0
+        raise StepTimeout(
+            f"step '{self.task_id}' ran longer than its timeout of {seconds:g} s and was stopped; give it more time with timeout"
         )
 
     def _drop_transfer(self) -> None:

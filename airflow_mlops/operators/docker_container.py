@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One container of a step: created with real limits and labels, awaited by inspection, and never left behind."""
+"""The containers of a step: created with real limits and labels, found again by them, and never left behind."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount
-from requests.exceptions import ReadTimeout
 
 from airflow_mlops.operators.adoption import STOPPED
 from airflow_mlops.operators.budgets import has_failed
@@ -19,8 +18,6 @@ from airflow_mlops.operators.policy import check_container, hardening
 from airflow_mlops.operators.staging import check_host_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from docker import APIClient
 
     from airflow_mlops.operators.attempt import Attempt
@@ -28,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_mlops.operators.program import Invocation
 
 NANO = 10**9
+_CONFLICT = 409
 
 
 def create(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount]) -> dict[str, Any]:
@@ -55,7 +53,7 @@ def create(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount]) 
         tty=operator.tty,
         hostname=operator.hostname,
         ports=list(operator.port_bindings),
-        labels={**attempt.identity.labels(attempt.id), **_deadline(invocation)},
+        labels={**attempt.identity.labels(attempt.id), **_deadline(invocation), **_digest(operator)},
         host_config=_host_config(operator, attempt, mounts),
     )
     return container
@@ -66,6 +64,12 @@ def _deadline(invocation: Invocation) -> dict[str, str]:
     if invocation.timeout is None:
         return {}
     return {f"{LABEL}.deadline": str(round(time.time() + invocation.timeout.total_seconds()))}
+
+
+def _digest(operator: DockerStepOperator) -> dict[str, str]:
+    """What the image is called where its name cannot change, for a try that adopts the container."""
+    digest = operator._found_image.digest
+    return {} if digest is None else {f"{LABEL}.image-digest": digest}
 
 
 def _host_config(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount]) -> dict[str, Any]:
@@ -119,36 +123,6 @@ def _volumes(operator: DockerStepOperator, attempt: Attempt) -> list[Mount]:
     return mounts
 
 
-def wait_for_exit(
-    cli: APIClient, container: str, deadline: float | None, slice_seconds: float, check: Callable[[], None]
-) -> dict[str, Any] | None:
-    """
-    Wait until a container has ended, as its own state tells.
-
-    :param deadline: of the monotonic clock, in seconds
-    :param slice_seconds: how long one request to the daemon may wait
-    :param check: called before each request; ends the wait by raising
-    :return: the container's ``State``; ``None`` if the deadline passed first
-    """
-    while True:
-        check()
-        remaining = None if deadline is None else deadline - time.monotonic()
-        if remaining is not None and remaining <= 0:
-            return None
-        try:
-            cli.wait(
-                container, timeout=slice_seconds if remaining is None else min(slice_seconds, max(remaining, 0.05))
-            )
-        except ReadTimeout:
-            pass
-        except OSError as error:
-            if "timed out" not in str(error).lower():
-                raise
-        state: dict[str, Any] = cli.inspect_container(container)["State"]
-        if state["Status"] in ("exited", "dead"):
-            return state
-
-
 def earlier_containers(cli: APIClient, attempt: Attempt) -> list[dict[str, Any]]:
     """All containers of this task instance, whatever the try, the newest first."""
     labels = [f"{name}={value}" for name, value in attempt.identity.task_labels.items()]
@@ -178,7 +152,12 @@ def remove(cli: APIClient, container: str, attempt_id: str) -> None:
 
     :raises docker.errors.APIError: if the daemon does not do it
     """
-    with suppress(NotFound):
+    try:
         cli.remove_container(container, force=True, v=True)
+    except NotFound:
+        pass
+    except APIError as error:
+        if error.status_code != _CONFLICT:  # somebody else is removing it
+            raise
     with suppress(NotFound):
         cli.remove_volume(f"mlops-{attempt_id}", force=True)

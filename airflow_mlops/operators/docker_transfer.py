@@ -141,10 +141,9 @@ class VolumeTransfer:
 
     def bring_outputs(self, cli: APIClient, container: str) -> None:
         outputs = self._attempt.outputs
-        if self._attempt.adopted:
-            # The worker of an earlier try may have died while it brought them out.
-            remove_tree(outputs)
-            outputs.mkdir()
+        # A transfer that was cut off, in this try or in one whose worker died, may have brought a part of them.
+        remove_tree(outputs)
+        outputs.mkdir()
         self._bring_out(cli, container, "outputs", outputs)
 
     def bring_checkpoint(self, cli: APIClient, container: str) -> None:

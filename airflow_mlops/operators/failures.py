@@ -21,6 +21,9 @@ class StepFailure(AirflowException):
     budget: ClassVar[Budget | None] = None
     """The budget that pays for another try; ``None`` when no retry can cure it."""
 
+    free: ClassVar[bool] = False
+    """Whether another try follows that costs no budget."""
+
     settled = False
     """Whether the budgets have been asked, and have said that another try is worth it."""
 
@@ -95,3 +98,10 @@ class StepStopped(StepFailure):
 
     failure_class = "stopped"
     budget = "infra_retries"
+
+
+class StepDetached(StepFailure):
+    """The worker shut down and left the step's program to the next try."""
+
+    failure_class = "detached"
+    free = True

@@ -34,6 +34,7 @@ from airflow_mlops.operators.failures import (
     OutOfMemory,
     OutputsRefused,
     ProgramFailed,
+    StepDetached,
     StepFailure,
     StepStopped,
     Superseded,
@@ -74,7 +75,7 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
             attempt,
             context,
         )
-    except InfrastructureFailure:
+    except (InfrastructureFailure, StepDetached):
         # Another try follows. What goes on without us, or has ended well, is for that one to go on with.
         if not operator.lives_on():
             _discard(operator, attempt)
@@ -266,7 +267,7 @@ def _judge(operator: StepOperator, ended: Ended) -> None:
     """
     if ended.out_of_memory:
         limit = operator.step_resources.memory
-        peak = f"; it had used {ended.peak_memory} bytes" if ended.peak_memory else ""
+        peak = f" (highest use that was seen: {format_bytes(ended.peak_memory)})" if ended.peak_memory else ""
         raise OutOfMemory(
             f"step '{operator.task_id}' was killed for using more memory than its limit of {format_bytes(limit) if limit else 'the host'}{peak}; "
             "give it more with resources.memory"

@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt, Ended
     from airflow_mlops.operators.logs import LineLog
 
-GRACE = 10.0
-"""Seconds between asking a program to end and killing it."""
-
-
 _NOT_FOUND = "expected a program of the source folder (./train.sh), of the environment whose python runs the step, or on the worker's PATH"
 _CANNOT_RUN = {
     errno.ENOENT: _NOT_FOUND,
@@ -57,6 +53,7 @@ class ProcessStepOperator(StepOperator):
 
     venv: str | None = None
     _process: subprocess.Popen[bytes] | None = None
+    _started = 0.0
 
     def _runtime_keywords(self, image: str | None, keywords: dict[str, Any]) -> dict[str, Any]:
         self.venv = keywords.pop("venv", None)
@@ -107,10 +104,18 @@ class ProcessStepOperator(StepOperator):
         return None
 
     def stop_program(self, attempt: Attempt) -> None:
-        """Ask the program and its children to end; whoever waits for it kills it when the grace is over."""
+        """
+        Ask the program and its children to end. Whoever waits for it kills it when the grace is over, and since Airflow may kill that one
+        sooner, so does a process of its own.
+        """
+        from airflow_mlops.operators.stopping import leave_behind
+
         process = self._process
         if process is not None:
             _signal_session(process, signal.SIGTERM)
+            leave_behind(
+                {"process": {"pid": process.pid, "started": self._started}, "grace": self.grace_seconds()}, attempt
+            )
 
     def _link(self, attempt: Attempt) -> None:
         from airflow_mlops.operators.staging import link_inputs
@@ -151,6 +156,7 @@ class ProcessStepOperator(StepOperator):
             raise CannotStart(
                 f"step '{self.task_id}': cannot run '{invocation.argv[0]}': {error.strerror}; {hint}"
             ) from error
+        self._started = time.time()
         return self._follow(process, attempt, invocation.timeout.total_seconds() if invocation.timeout else None)
 
     def _inherited(self) -> dict[str, str]:
@@ -197,7 +203,7 @@ class ProcessStepOperator(StepOperator):
                 if process.poll() is not None:
                     _read_rest(pipe.fileno(), lines)
         finally:
-            _end_session(process)
+            _end_session(process, self.grace_seconds())
             lines.close()
             pipe.close()
         return process.returncode
@@ -260,12 +266,12 @@ def _signal_session(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def _end_session(process: subprocess.Popen[bytes]) -> None:
+def _end_session(process: subprocess.Popen[bytes], grace: float) -> None:
     """See to it that nothing of the session is left: the program gets a grace, what outlives it does not."""
     if process.poll() is None:
         _signal_session(process, signal.SIGTERM)
         try:
-            process.wait(GRACE)
+            process.wait(grace)
         except subprocess.TimeoutExpired:
             pass
     _signal_session(process, signal.SIGKILL)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from airflow.providers.common.compat.sdk import conf
 
@@ -16,8 +16,10 @@ from airflow_mlops.operators.failures import BadStep
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Store
+    from airflow_mlops.spec.parts import OnDrain
 
 Transfer = Literal["auto", "bind", "volume"]
+Choice = TypeVar("Choice", bound=str)
 
 SECTION = "mlops"
 
@@ -42,6 +44,8 @@ class Settings:
     :param allowed_users: ``root``, where containers may run as root although the worker does not
     :param pids_limit: processes and threads that a container may have
     :param read_only_root: whether a container's own file system is read-only, but for /tmp
+    :param on_drain: what becomes of a step's container when its worker shuts down, unless the step says it
+    :param daemon_patience: seconds that a Docker daemon may be away while a step's container runs
     :param require_digest: whether images must be named by digest
     """
 
@@ -61,6 +65,8 @@ class Settings:
     pids_limit: int = 4096
     read_only_root: bool = False
     require_digest: bool = False
+    on_drain: OnDrain = "detach"
+    daemon_patience: float = 300
 
     def open_store(self) -> Store:
         """The store of this deployment; opening it touches no network."""
@@ -97,7 +103,7 @@ def load_settings() -> Settings:
         instance=_text("instance"),
         work_dir=Path(work_dir) if (work_dir := _text("work_dir")) else None,
         host_paths=_json_object("host_paths"),
-        docker_transfer=_transfer(),
+        docker_transfer=_choice("docker_transfer", "auto", ("auto", "bind", "volume")),
         allowed_operators=_words("allowed_operators"),
         allowed_volumes=_words("allowed_volumes"),
         allowed_runtimes=_words("allowed_runtimes") or Settings.allowed_runtimes,
@@ -108,6 +114,8 @@ def load_settings() -> Settings:
         pids_limit=_count("pids_limit", 4096),
         read_only_root=_flag("read_only_root"),
         require_digest=_flag("require_digest"),
+        on_drain=_choice("on_drain", "detach", ("detach", "stop")),
+        daemon_patience=_count("daemon_patience", 300),
     )
 
 
@@ -166,8 +174,9 @@ def _json_object(option: str) -> dict[str, Any]:
     return value
 
 
-def _transfer() -> Transfer:
-    value = _text("docker_transfer") or "auto"
-    if value not in ("auto", "bind", "volume"):
-        raise BadStep(f"[mlops] docker_transfer is {value!r}; expected one of auto, bind, volume")
-    return value  # type: ignore[return-value]
+def _choice(option: str, default: Choice, choices: tuple[Choice, ...]) -> Choice:
+    value = _text(option) or default
+    for choice in choices:
+        if value == choice:
+            return choice
+    raise BadStep(f"[mlops] {option} is {value!r}; expected one of {', '.join(choices)}")

@@ -15,7 +15,6 @@ LATER_STEP_KEYS = LATER_RULES | frozenset(
         "pod",
         "require",
         "on_fail",
-        "on_drain",
         "from",
         "by",
         "model",

@@ -23,6 +23,7 @@ from pydantic import (
 
 from airflow_mlops.spec import forms
 from airflow_mlops.spec.parts import (
+    DEFAULT_GRACE,
     ArtifactType,
     Backoff,
     Command,
@@ -32,6 +33,7 @@ from airflow_mlops.spec.parts import (
     InputSpec,
     Moment,
     Number,
+    OnDrain,
     OperatorCall,
     Output,
     ParamName,
@@ -84,6 +86,15 @@ class StepOptions(SpecModel):
     backoff: Backoff = Field(default_factory=lambda: _BACKOFF, description="Wait between tries")
     timeout: Duration | None = Field(default=None, description="How long the program may run: 90s, 15m, 1h30m, 2d")
     checkpoint: bool = Field(default=False, description="Whether /mlops/checkpoint outlives a failed attempt")
+    stop_grace: Duration = Field(
+        default=DEFAULT_GRACE,
+        description="How long the program may take to end when it is asked to, before it is killed",
+    )
+    on_drain: OnDrain | None = Field(
+        default=None,
+        description="When its worker shuts down: `detach` leaves a container to the next try, `stop` stops it; "
+        "absent: what the deployment says",
+    )
     volumes: list[Volume] = Field(
         default_factory=list,
         description="Host folders and volumes that the container sees",

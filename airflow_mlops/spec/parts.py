@@ -42,6 +42,8 @@ OutputType = Literal[
     "object",
 ]
 Digest = Literal["content", "etag", "none"]
+OnDrain = Literal["detach", "stop"]
+DEFAULT_GRACE = timedelta(seconds=10)
 
 ARTIFACT_TYPES = ("dataset", "model", "metrics", "report", "artifact")
 PARAMETER_TYPES = ("string", "integer", "number", "boolean", "list", "object")

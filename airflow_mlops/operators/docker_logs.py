@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The output of a container, followed beside the wait for its end.
+
+The verdict on a step never hangs on this. Where the stream breaks or falls silent it is opened again from the last line that was
+seen, and what was shown already is left out, so that nothing is lost or doubled; memory does not grow with the output.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+    from airflow_mlops.operators.logs import LineLog
+
+SILENCE = 60.0
+"""Seconds without output after which the stream is opened anew: a broken connection and a silent program look the same."""
+
+DRAIN_SILENCE = 10.0
+"""The same when the program has ended, and its output only needs to be read."""
+
+DRAIN = 600.0
+"""Seconds that the output of a program that has ended may take. What is left then is not shown."""
+
+_PAUSE = 1.0
+_STAMP = len("2026-01-31T12:00:00.123456789Z")
+_GONE = (404, 409)
+"""What the daemon answers about a container that was removed, or is being removed."""
+
+
+class Seen:
+    """
+    Tells lines that were shown from those that were not, when a stream is read again.
+
+    A line is known by its time, to the nanosecond, and its content. The last ones are kept, not the last one alone: standard output and
+    standard error are stamped apart, so that their order may differ from that of their times.
+    """
+
+    def __init__(self, keep: int = 1000) -> None:
+        self._keep = keep
+        self._last: deque[tuple[bytes, int]] = deque()
+        self._forgotten = 0
+        self._floor = b""
+        self._skip = 0
+        self._again: Counter[tuple[bytes, int]] = Counter()
+
+    def rewind(self) -> int | None:
+        """The stream begins anew: from which second it is needed, since the epoch; ``None`` for all of it."""
+        self._again = Counter(self._last)
+        if len(self._last) < self._keep:
+            return None
+        self._floor, self._skip = self._last[0][0], self._forgotten
+        return int(datetime.fromisoformat(self._floor[:19].decode() + "+00:00").timestamp())
+
+    def is_new(self, stamp: bytes, content: bytes) -> bool:
+        """Whether a line has not been shown yet; from now on it has."""
+        if stamp < self._floor:
+            return False
+        if self._skip and stamp == self._floor:
+            self._skip -= 1
+            return False
+        line = (stamp, hash(content))
+        if self._again and self._again[line] > 0:
+            self._again[line] -= 1
+            return False
+        self._last.append(line)
+        if len(self._last) > self._keep:
+            gone = self._last.popleft()[0]
+            # The pieces of a long line have one time: how many of them were shown must be known, though not which.
+            self._forgotten = self._forgotten + 1 if gone == self._last[0][0] else 0
+        return True
+
+
+class Follower:
+    """
+    Show a container's output, in a thread of its own.
+
+    :param tty: whether the container has a terminal: then its output is a stream of bytes, and carries no times
+    """
+
+    def __init__(self, cli: APIClient, container: str, lines: LineLog, log: Any, *, tty: bool) -> None:
+        self._cli = cli
+        self._container = container
+        self._lines = lines
+        self._log = log
+        self._tty = tty
+        self._ended = threading.Event()
+        self._given_up = False
+        self._stream: Any = None
+        self._seen = Seen()
+        self._shown_bytes = 0
+        self._heard = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="container-log", daemon=True)
+        self._thread.start()
+
+    def look_after(self) -> None:
+        """Open the stream anew if it has been silent for long. To be called now and then."""
+        if time.monotonic() - self._heard > SILENCE:
+            self._reopen()
+
+    def finish(self, seconds: float = DRAIN) -> None:
+        """Read what is left when the container has ended, as long as something comes."""
+        self._ended.set()
+        end = time.monotonic() + seconds
+        self._heard = time.monotonic()
+        reopened = False
+        while True:
+            self._thread.join(0.5)
+            if not self._thread.is_alive():
+                return
+            now = time.monotonic()
+            silent = now - self._heard > DRAIN_SILENCE
+            if now > end or (silent and reopened):
+                self._log.warning(
+                    "The rest of the container's output is not shown: it does not come, or takes too long"
+                )
+                self._give_up()
+                return
+            if silent:
+                reopened = True
+                self._reopen()
+
+    def _give_up(self) -> None:
+        self._given_up = True
+        self._reopen()
+        self._thread.join(1)
+
+    def _reopen(self) -> None:
+        """Close the stream under the thread that reads it, which then opens it again."""
+        self._heard = time.monotonic()
+        if self._stream is not None:
+            with suppress(Exception):  # it may have ended a moment ago
+                self._stream.close()
+
+    def _run(self) -> None:
+        told = False
+        try:
+            while not self._given_up:
+                # A stream that was opened after the end and shows nothing new: then everything was shown.
+                ended, news = self._ended.is_set(), True
+                try:
+                    news = self._attach() if self._tty else self._read()
+                except Exception as error:  # noqa: BLE001 - whatever breaks the stream, the container is judged by its state
+                    if _is_for_good(error):
+                        if _not_readable(error):
+                            self._attach()
+                        return
+                    if not told and not self._given_up:
+                        told = True
+                        self._log.warning("The container's output is interrupted: %s", error)
+                if ended and not news:
+                    return
+                self._ended.wait(_PAUSE)
+        finally:
+            self._lines.close()
+
+    def _read(self) -> bool:
+        """Show what is new until the stream ends; whether anything was."""
+        news = False
+        since = self._seen.rewind()
+        self._stream = self._cli.logs(self._container, stream=True, follow=True, timestamps=True, since=since)
+        for frame in self._stream:
+            self._heard = time.monotonic()
+            # A frame that begins with no time comes from something else than Docker's own engine.
+            is_stamped = frame[_STAMP : _STAMP + 1] == b" "
+            stamp, content = (frame[:_STAMP], frame[_STAMP + 1 :]) if is_stamped else (b"", frame)
+            if not is_stamped or self._seen.is_new(stamp, content):
+                news = True
+                self._lines.write(content)
+        return news
+
+    def _attach(self) -> bool:
+        """Show a stream without times: read from its beginning, less what was shown; whether anything was new."""
+        before = self._shown_bytes
+        self._stream = self._cli.attach(self._container, stdout=True, stderr=True, stream=True, logs=True)
+        for piece in _without(self._stream, self._shown_bytes):
+            self._heard = time.monotonic()
+            self._shown_bytes += len(piece)
+            self._lines.write(piece)
+        return self._shown_bytes > before
+
+
+def _is_for_good(error: Exception) -> bool:
+    """Whether asking again is no use: the container is gone, or its logging driver keeps nothing."""
+    return _not_readable(error) or (isinstance(error, APIError) and error.status_code in _GONE)
+
+
+def _not_readable(error: Exception) -> bool:
+    return isinstance(error, APIError) and "does not support reading" in str(error.explanation)
+
+
+def _without(stream: Iterator[bytes], count: int) -> Iterator[bytes]:
+    """A stream of bytes without its first ones."""
+    for piece in stream:
+        if count >= len(piece):
+            count -= len(piece)
+            continue
+        yield piece[count:]
+        count = 0
