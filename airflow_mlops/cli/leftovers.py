@@ -40,7 +40,7 @@ def sweep(work: Path, instance: str) -> list[str]:
             work.rmdir()
         return []
     from airflow_mlops.operators.programs import kill_programs
-    from airflow_mlops.operators.staging import remove_scratch
+    from airflow_mlops.operators.scratch import remove_scratch
 
     removed = [f"program with process id {number}" for number in kill_programs(work)]
     removed += _remove_containers(ids, instance)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_mlops.artifacts import ArtifactError, Seal
-from airflow_mlops.operators import staging
+from airflow_mlops.operators import scratch, staging
 from airflow_mlops.operators.failures import StepFailure, Superseded
 from airflow_mlops.operators.ownership import owns
 
@@ -94,7 +94,7 @@ def clear_dead(operator: StepOperator, attempt: Attempt) -> None:
         if name != attempt.id:
             operator.log.info("Removing attempt %s, whose worker died", name)
             store.delete_tree(place.attempt_key(name))
-            staging.remove_scratch(attempt.workspace.with_name(f"mlops-{name}"))
+            scratch.remove_scratch(attempt.workspace.with_name(f"mlops-{name}"))
 
 
 def attempts_of(store: Store, place: Place) -> list[str]:

@@ -22,7 +22,14 @@ from airflow_mlops.operators.adoption import ensure_supervised, mark_stopped
 from airflow_mlops.operators.base import StepOperator
 from airflow_mlops.operators.contract import CONTAINER_ROOT, Layout
 from airflow_mlops.operators.docker_errors import cannot_run, daemon_errors, refusals
-from airflow_mlops.operators.failures import CannotStart, InfrastructureFailure, StepDetached, StepStopped, StepTimeout
+from airflow_mlops.operators.failures import (
+    CannotStart,
+    InfrastructureFailure,
+    StepDetached,
+    StepStopped,
+    StepTimeout,
+    Superseded,
+)
 from airflow_mlops.operators.identity import LABEL
 from airflow_mlops.operators.kinds import operators_by_kind
 from airflow_mlops.operators.ownership import ensure_owner
@@ -132,7 +139,8 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         Remove the containers of the task instance, so that never two of them live, all but one of this generation that still runs or has
         ended unseen.
         """
-        from airflow_mlops.operators.docker_container import earlier_containers, goes_on, remove
+        from airflow_mlops.operators.docker_container import earlier_containers, goes_on
+        from airflow_mlops.operators.docker_removal import remove
 
         with daemon_errors(self.task_id):
             found = earlier_containers(self.cli, attempt)
@@ -186,7 +194,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
     def forget_program(self, attempt: Attempt) -> None:
         """Remove the container, the volume and the secrets of the attempt."""
-        from airflow_mlops.operators.docker_container import remove
+        from airflow_mlops.operators.docker_removal import remove
 
         try:
             if self.container is not None:
@@ -250,6 +258,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
         if self._killed:
             raise StepStopped(f"step '{self.task_id}' was stopped because Airflow asked for it")
+        self._ensure_may_start(container, attempt)
         timeout = attempt.invocation.timeout if attempt.invocation else None
         self._deadline = time.monotonic() + timeout.total_seconds() if timeout is not None else None
         assert attempt.invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
@@ -261,6 +270,22 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
                     raise failure from error
                 raise
         self._follow_output(container, attempt)
+
+    def _ensure_may_start(self, container: str, attempt: Attempt) -> None:
+        """
+        Remove the container instead of starting it, if this process lost the step meanwhile: nobody else knows of it yet.
+
+        :raises Superseded: if so
+        """
+        from airflow_mlops.operators.docker_removal import remove
+
+        try:
+            self._check(attempt)
+            ensure_owner(attempt)
+        except Superseded:
+            remove(self.cli, container, attempt.id)
+            self._drop_transfer()
+            raise
 
     def _follow_output(self, container: str, attempt: Attempt) -> None:
         """Log what the container prints, from its first line, beside the wait for its end."""

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount
 
 from airflow_mlops.operators.adoption import STOPPED
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from airflow_mlops.operators.program import Invocation
 
 NANO = 10**9
-_CONFLICT = 409
 
 
 def create(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount]) -> dict[str, Any]:
@@ -144,20 +141,3 @@ def goes_on(container: dict[str, Any], attempt: Attempt) -> bool:
     key = identity.place.attempt_key(labels[f"{LABEL}.attempt"])
     started_by = int(labels[f"{LABEL}.try"])
     return not has_failed(attempt.store, identity.place, started_by) and not attempt.store.exists(f"{key}/{STOPPED}")
-
-
-def remove(cli: APIClient, container: str, attempt_id: str) -> None:
-    """
-    Remove a container and the volume of its attempt. One that is gone already is what was wanted.
-
-    :raises docker.errors.APIError: if the daemon does not do it
-    """
-    try:
-        cli.remove_container(container, force=True, v=True)
-    except NotFound:
-        pass
-    except APIError as error:
-        if error.status_code != _CONFLICT:  # somebody else is removing it
-            raise
-    with suppress(NotFound):
-        cli.remove_volume(f"mlops-{attempt_id}", force=True)

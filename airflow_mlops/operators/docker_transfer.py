@@ -17,7 +17,7 @@ from docker.types import Mount
 
 from airflow_mlops.artifacts import ArchiveItem, archive, extract
 from airflow_mlops.artifacts.file_store import remove_tree
-from airflow_mlops.operators import staging
+from airflow_mlops.operators import scratch, staging
 from airflow_mlops.operators.contract import CONTAINER_ROOT
 from airflow_mlops.operators.failures import PolicyViolation
 from airflow_mlops.operators.identity import LABEL
@@ -59,7 +59,7 @@ class BindTransfer:
     def __init__(self, attempt: Attempt, owner: Owner) -> None:
         self._attempt = attempt
         self._owner = owner
-        self._secrets = staging.memory_folder(attempt.workspace)
+        self._secrets = scratch.memory_folder(attempt.workspace)
 
     def prepare(self, cli: APIClient) -> list[Mount]:
         attempt = self._attempt
@@ -94,7 +94,7 @@ class BindTransfer:
         """Everything is there already."""
 
     def close(self, cli: APIClient) -> None:
-        staging.remove_secrets(self._secrets)
+        scratch.remove_secrets(self._secrets)
 
 
 class VolumeTransfer:

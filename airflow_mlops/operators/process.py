@@ -70,18 +70,18 @@ class ProcessStepOperator(StepOperator):
         :raises CannotStart: if there is no such program
         :raises StepTimeout: if it ran too long; it is stopped
         """
-        from airflow_mlops.operators import staging
+        from airflow_mlops.operators import scratch, staging
         from airflow_mlops.operators.attempt import Ended
 
         self._link(attempt)
-        secrets = staging.memory_folder(attempt.workspace)
+        secrets = scratch.memory_folder(attempt.workspace)
         try:
             if attempt.secret_files:
                 staging.write_secrets(attempt, secrets)
                 (attempt.workspace / "secrets").symlink_to(secrets)
             exit_code = self._run(attempt)
         finally:
-            staging.remove_secrets(secrets)
+            scratch.remove_secrets(secrets)
         return Ended(exit_code, out_of_memory=False, facts={"python": sys.version.split()[0]})
 
     def clear_earlier(self, attempt: Attempt) -> str | None:

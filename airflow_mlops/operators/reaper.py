@@ -35,11 +35,11 @@ def reap(order: dict[str, Any]) -> None:
     if not _has_ended(int(order["task_process"]), TASK_PROCESS_PATIENCE):
         return
     if cli is not None:
-        from airflow_mlops.operators.docker_container import remove
+        from airflow_mlops.operators.docker_removal import remove
 
         remove(cli, order["docker"]["container"], order["docker"]["attempt"])
     from airflow_mlops.artifacts.file_store import remove_tree
-    from airflow_mlops.operators.staging import remove_scratch
+    from airflow_mlops.operators.scratch import remove_scratch
 
     remove_scratch(Path(order["scratch"]))
     manifest = order.get("manifest")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from airflow_mlops.artifacts import Artifact, ArtifactError, Store, digest_path, source_for, unpack_source
-from airflow_mlops.artifacts.file_store import remove_tree
 from airflow_mlops.operators.failures import BadStep, PolicyViolation
 
 if TYPE_CHECKING:
@@ -185,22 +184,3 @@ def write_secrets(attempt: Attempt, folder: Path) -> None:
         path.touch(mode=0o600)
         path.write_text(value, encoding="utf-8")
         path.chmod(0o400)
-
-
-def memory_folder(workspace: Path) -> Path:
-    """A folder for the secrets of the attempt with a scratch folder, in memory where the system has such a place."""
-    shared_memory = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
-    base = shared_memory if shared_memory.is_dir() else workspace
-    return base / f"{workspace.name}-secrets"
-
-
-def remove_scratch(workspace: Path) -> None:
-    """Remove the scratch folder of an attempt that is over, and its secrets. What cannot be removed stays."""
-    remove_secrets(memory_folder(workspace))
-    with contextlib.suppress(OSError):
-        remove_tree(workspace)
-
-
-def remove_secrets(folder: Path) -> None:
-    """Remove what :func:`write_secrets` wrote."""
-    shutil.rmtree(folder, ignore_errors=True)

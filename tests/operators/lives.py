@@ -3,7 +3,7 @@
 Put steps through what happens to tasks: retries, clears, lost workers, runs made again.
 
 A scheduler, an execution API and supervisors, all of them Airflow's own, as in ``tests/state_model``, whose parts this uses.
-``python lives.py HOME [SCENARIO…]``, by default all that need no Docker, leaves ``HOME/lives.json``: by scenario, the state of the run,
+``python lives.py HOME [SCENARIO…]``, by default all, leaves ``HOME/lives.json``: by scenario, the state of the run,
 how often the program of its one step ran, and the files that the step has in the store.
 """
 
@@ -36,11 +36,6 @@ WRAPPED = (
     "from airflow_mlops.operators.references import WrappedOperator; from airflow_mlops.operators.program import Program; "
     "WrappedOperator(task_id='step', class_path='wrapped.Deferring', arguments={arguments!r}, outputs={{'n': 'integer'}}, retries=1, "
     "infra_retries=1, program=Program())"
-)
-CONTAINER = (
-    "from airflow_mlops.operators import DockerContainerOperator; "
-    "DockerContainerOperator(task_id='step', image='mlops-busybox:1', command=['sh', '-c', {program!r}], outputs={{'n': 'integer'}}, "
-    "volumes=[{{'source': {home!r}, 'target': {home!r}}}])"
 )
 
 
@@ -94,6 +89,12 @@ def kill_worker(supervisor: int) -> None:
     process = psutil.Process(supervisor)
     for one in [process, *process.children(recursive=True)]:
         one.send_signal(signal.SIGKILL)
+
+
+def supervisor_of(af: Steps, dag_id: str) -> int:
+    """The process id of the supervisor of a running try, which is kept in its next heartbeat."""
+    af.hold(dag_id, "/heartbeat")
+    return af.held(dag_id)
 
 
 def retried(af: Steps, dag_id: str) -> str:
@@ -175,94 +176,13 @@ def process_of_a_lost_worker(af: Steps, dag_id: str) -> str:
     af.write(dag_id, 0, STEP.format(program=program, retries=0))
     af.trigger(dag_id)
     until("running program", lambda: pid.exists() and pid.read_text())
-    supervisor = _supervisor(af, dag_id)
+    supervisor = supervisor_of(af, dag_id)
     for process in (psutil.Process(supervisor), *psutil.Process(supervisor).children()):
         process.send_signal(signal.SIGKILL)
     af.release(dag_id)
     state = af.ended(dag_id)
     left = [number for number in pid.read_text().split() if _lives(int(number))]
     return f"{state}, but {left} live" if left else state
-
-
-def container_cleared_while_running(af: Steps, dag_id: str) -> str:
-    """The first container runs for ten minutes unless it is stopped."""
-    ran = af.path("ran", dag_id)
-    program = (
-        f"trap 'exit 143' TERM; [ -e {ran} ] && again=1; echo ran >> {ran}; "
-        "[ $again ] || { sleep 600 & wait; }; echo 1 > $MLOPS_OUTPUT_N"
-    )
-    af.write(dag_id, 0, CONTAINER.format(program=program, home=str(af.home)))
-    af.trigger(dag_id)
-    until("running container", ran.exists)
-    af.clear(dag_id, running=True)
-    return af.ended(dag_id)
-
-
-def _waiting(af: Steps, dag_id: str) -> str:
-    """A program that ends when it is told to, for ten minutes."""
-    ran, go = af.path("ran", dag_id), af.path("go", dag_id)
-    return f"echo ran >> {ran}; n=0; until [ -e {go} ] || [ $n = 600 ]; do sleep 1; n=$((n+1)); done; wc -l < {ran} > $MLOPS_OUTPUT_N"
-
-
-def _started(af: Steps, dag_id: str) -> int:
-    """Run it; the process id of its supervisor."""
-    af.write(dag_id, 0, CONTAINER.format(program=_waiting(af, dag_id), home=str(af.home)))
-    af.trigger(dag_id)
-    until("running container", af.path("ran", dag_id).exists)
-    return _supervisor(af, dag_id)
-
-
-def _supervisor(af: Steps, dag_id: str) -> int:
-    """The process id of the supervisor of a running try, which is kept in its next heartbeat."""
-    af.hold(dag_id, "/heartbeat")
-    return af.held(dag_id)
-
-
-def _followed(af: Steps, dag_id: str) -> str:
-    """Let the second try begin before the program may end."""
-    af.release(dag_id)
-    until("second try", lambda: any(row["try_number"] == 2 and row["state"] == "running" for row in af.tries(dag_id)))
-    af.path("go", dag_id).touch()
-    return af.ended(dag_id)
-
-
-def container_of_a_lost_worker(af: Steps, dag_id: str) -> str:
-    """Supervisor and task process die; the retry follows the container to its end."""
-    kill_worker(_started(af, dag_id))
-    return _followed(af, dag_id)
-
-
-def container_that_ended_unseen(af: Steps, dag_id: str) -> str:
-    kill_worker(_started(af, dag_id))
-    af.path("go", dag_id).touch()
-    af.release(dag_id)
-    return af.ended(dag_id)
-
-
-def container_of_a_lost_supervisor(af: Steps, dag_id: str) -> str:
-    """The task process lives on and must do no harm."""
-    psutil.Process(_started(af, dag_id)).send_signal(signal.SIGKILL)
-    return _followed(af, dag_id)
-
-
-def container_of_another_spec(af: Steps, dag_id: str) -> str:
-    """The retry would start something else than what runs."""
-    kill_worker(_started(af, dag_id))
-    program = f"echo ran >> {af.path('ran', dag_id)}; echo 77 > $MLOPS_OUTPUT_N"
-    af.write(dag_id, 0, CONTAINER.format(program=program, home=str(af.home)))
-    af.noticed(dag_id)
-    af.release(dag_id)
-    return af.ended(dag_id)
-
-
-def container_committed_by_a_lost_worker(af: Steps, dag_id: str) -> str:
-    af.hold(dag_id, "/return_value")
-    af.write(dag_id, 0, CONTAINER.format(program=_waiting(af, dag_id), home=str(af.home)))
-    af.path("go", dag_id).touch()
-    af.trigger(dag_id)
-    kill_worker(af.held(dag_id))
-    af.release(dag_id)
-    return af.ended(dag_id)
 
 
 SCENARIOS: dict[str, Callable[[Steps, str], str]] = {
@@ -280,35 +200,31 @@ SCENARIOS: dict[str, Callable[[Steps, str], str]] = {
         wrapped_and_failing,
     )
 }
-WITH_DOCKER = {
-    scenario.__name__: scenario
-    for scenario in (
-        container_cleared_while_running,
-        container_of_a_lost_worker,
-        container_that_ended_unseen,
-        container_of_a_lost_supervisor,
-        container_of_another_spec,
-        container_committed_by_a_lost_worker,
-    )
-}
+
+
+def lived(af: Steps, dag_id: str, state: str, store: Path) -> dict[str, Any]:
+    """
+    What came of a scenario.
+
+    :param store: the folder that the store's files are in
+    """
+    ran = af.path("ran", dag_id).read_text().count("ran") if af.path("ran", dag_id).exists() else 0
+    folder = next(store.glob(f"*/{dag_id}/run-1/step/-"))
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    manifests = [json.loads((folder / file).read_text()) for file in files if file.endswith("manifest.json")]
+    parameters = manifests[-1]["parameters"] if manifests else {}
+    return {"state": state, "ran": ran, "files": files, "parameters": parameters}
 
 
 def main(home: Path, wanted: list[str]) -> None:
     """Run the scenarios and write what came of them."""
     prepare(home)
     os.environ["AIRFLOW__MLOPS__ALLOWED_OPERATORS"] = "wrapped.*"
-    os.environ["AIRFLOW__MLOPS__ALLOWED_VOLUMES"] = str(home)
     af = Steps(home)
     found: dict[str, Any] = {}
     with running("scheduler", "triggerer"):
         for name in wanted or SCENARIOS:
-            state = {**SCENARIOS, **WITH_DOCKER}[name](af, name)
-            ran = af.path("ran", name).read_text().count("ran")
-            folder = next((home / "mlops").glob(f"*/{name}/run-1/step/-"))
-            files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-            manifests = [json.loads((folder / file).read_text()) for file in files if file.endswith("manifest.json")]
-            parameters = manifests[-1]["parameters"] if manifests else {}
-            found[name] = {"state": state, "ran": ran, "files": files, "parameters": parameters}
+            found[name] = lived(af, name, SCENARIOS[name](af, name), home / "mlops")
     (home / "lives.json").write_text(json.dumps(found, indent=1))
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.operators.test_docker import containers
 from tests.parts.airflow_home import run_in_home
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
@@ -21,19 +20,6 @@ Lives = dict[str, dict[str, Any]]
 @pytest.fixture(scope="module")
 def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
     return live(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def container_lives(tmp_path_factory: pytest.TempPathFactory, docker_daemon: str, busybox_image: str) -> Lives:
-    return live(
-        tmp_path_factory,
-        "container_cleared_while_running",
-        "container_of_a_lost_worker",
-        "container_that_ended_unseen",
-        "container_of_a_lost_supervisor",
-        "container_of_another_spec",
-        "container_committed_by_a_lost_worker",
-    )
 
 
 def live(tmp_path_factory: pytest.TempPathFactory, *scenarios: str) -> Lives:
@@ -105,34 +91,3 @@ def test_a_wrapped_operator_is_deferred_resumed_and_retried_with_its_own_argumen
 
 def test_a_wrapped_operator_that_fails_is_retried_as_often_as_the_step_says(lives: Lives) -> None:
     assert outcome(lives["wrapped_and_failing"]) == ("failed", 2, [])
-
-
-@pytest.mark.docker
-def test_a_clear_of_a_running_step_stops_its_container_first(container_lives: Lives) -> None:
-    assert outcome(container_lives["container_cleared_while_running"]) == ("success", 2, ["2"])
-    assert containers() == []
-
-
-@pytest.mark.docker
-@pytest.mark.parametrize("lost", ["of_a_lost_worker", "that_ended_unseen", "of_a_lost_supervisor"])
-def test_a_retry_adopts_the_running_container(container_lives: Lives, lost: str) -> None:
-    life = container_lives[f"container_{lost}"]
-    assert outcome(life) == ("success", 1, ["1"])
-    assert life["parameters"] == {"n": 1}
-    assert {"1/claim-1.json", "1/claim-2.json"} <= set(life["files"])
-    assert len(attempts(life, "1")) == 1
-    assert containers() == []
-
-
-@pytest.mark.docker
-def test_a_container_that_the_retry_would_not_start_is_stopped(container_lives: Lives) -> None:
-    life = container_lives["container_of_another_spec"]
-    assert outcome(life) == ("success", 2, ["1"])
-    assert life["parameters"] == {"n": 77}
-    assert len(attempts(life, "1")) == 1
-
-
-@pytest.mark.docker
-def test_a_container_of_a_commit_that_nobody_heard_of_is_removed(container_lives: Lives) -> None:
-    assert outcome(container_lives["container_committed_by_a_lost_worker"]) == ("success", 1, ["1"])
-    assert containers() == []

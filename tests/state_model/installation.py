@@ -112,6 +112,7 @@ class Airflow:
 
     def hold(self, dag_id: str, request: str) -> None:
         """Keep back the requests of the DAG's supervisors whose path ends so."""
+        (self.home / f"held-{dag_id}").unlink(missing_ok=True)
         (self.home / f"hold-{dag_id}").write_text(request)
 
     def held(self, dag_id: str) -> int:
@@ -153,6 +154,14 @@ class Airflow:
                 dry_run=True, run_id=RUN, task_ids=tasks, session=session, run_on_latest_version=latest
             )
             clear_task_instances(list(instances), session, run_on_latest_version=latest)
+
+    def mark_failed(self, dag_id: str) -> None:
+        """As the UI's button does for a running task: its state is set, and its supervisor hears of it with its next heartbeat."""
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            session.query(TaskInstance).filter_by(dag_id=dag_id).one().state = "failed"
 
     def delete(self, dag_id: str) -> None:
         """As ``DELETE /dags/{dag}/dagRuns/{run}`` does."""
