@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mlops.artifacts import ArtifactError, Seal
 from airflow_mlops.operators import scratch, staging
-from airflow_mlops.operators.failures import StepFailure, Superseded
+from airflow_mlops.operators.failures import Superseded
 from airflow_mlops.operators.ownership import owns
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def clean_up(operator: StepOperator, attempt: Attempt, *, discard: bool) -> None
         if discard:
             attempt.discard()
         attempt.close()
-    except (ArtifactError, OSError, StepFailure) as error:
+    except Exception as error:  # noqa: BLE001 - how a step ended must not depend on what is left of it
         operator.log.warning("Something of attempt %s is left behind: %s", attempt.id, error)
 
 

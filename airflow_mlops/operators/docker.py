@@ -105,7 +105,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         from airflow_mlops.operators.docker_image import need_image
 
         with daemon_errors(self.task_id):
-            self._have_patience(attempt)
+            self._daemon = self._patience(attempt)
             if attempt.adopted:
                 return self._follow_earlier(attempt)
             wanted = attempt.invocation.image if attempt.invocation else self.image
@@ -115,10 +115,10 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             self._start(container, attempt)
             return self._finish(container, attempt)
 
-    def _have_patience(self, attempt: Attempt) -> None:
+    def _patience(self, attempt: Attempt) -> Patience:
         from airflow_mlops.operators.docker_daemon import Patience
 
-        self._daemon = Patience(
+        return Patience(
             self.cli,
             attempt.settings.daemon_patience,
             task_id=self.task_id,
@@ -200,7 +200,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             if self.container is not None:
                 container = self.container["Id"]
                 with daemon_errors(self.task_id):
-                    self._daemon.ask(lambda: remove(self.cli, container, attempt.id))
+                    self._patience(attempt).ask(lambda: remove(self.cli, container, attempt.id))
                 self.container = None  # type: ignore[assignment]  # as the provider has it before there is one
         finally:
             self._drop_transfer()

@@ -33,6 +33,7 @@ DRAIN = 600.0
 """Seconds that the output of a program that has ended may take. What is left then is not shown."""
 
 _PAUSE = 1.0
+_PIECE = 4096
 _STAMP = len("2026-01-31T12:00:00.123456789Z")
 _GONE = (404, 409)
 """What the daemon answers about a container that was removed, or is being removed."""
@@ -40,7 +41,7 @@ _GONE = (404, 409)
 
 class Seen:
     """
-    Tells lines that were shown from those that were not, when a stream is read again.
+    Tells lines that were shown from those that were not: when a stream is read again, and where a daemon that rotates a log repeats it.
 
     A line is known by its time, to the nanosecond, and its content. The last ones are kept, not the last one alone: standard output and
     standard error are stamped apart, so that their order may differ from that of their times.
@@ -49,35 +50,40 @@ class Seen:
     def __init__(self, keep: int = 1000) -> None:
         self._keep = keep
         self._last: deque[tuple[bytes, int]] = deque()
-        self._forgotten = 0
-        self._floor = b""
+        self._known: Counter[tuple[bytes, int]] = Counter()
+        self._latest = b""
+        self._at_latest = 0
         self._skip = 0
-        self._again: Counter[tuple[bytes, int]] = Counter()
 
     def rewind(self) -> int | None:
         """The stream begins anew: from which second it is needed, since the epoch; ``None`` for all of it."""
-        self._again = Counter(self._last)
+        self._skip = self._at_latest
         if len(self._last) < self._keep:
             return None
-        self._floor, self._skip = self._last[0][0], self._forgotten
-        return int(datetime.fromisoformat(self._floor[:19].decode() + "+00:00").timestamp())
+        return int(datetime.fromisoformat(self._last[0][0][:19].decode() + "+00:00").timestamp())
 
     def is_new(self, stamp: bytes, content: bytes) -> bool:
         """Whether a line has not been shown yet; from now on it has."""
-        if stamp < self._floor:
-            return False
-        if self._skip and stamp == self._floor:
-            self._skip -= 1
-            return False
         line = (stamp, hash(content))
-        if self._again and self._again[line] > 0:
-            self._again[line] -= 1
+        if stamp > self._latest:
+            self._latest, self._at_latest, self._skip = stamp, 1, 0
+        elif stamp == self._latest:
+            # The pieces of a long line have one time, and may be alike: they are counted.
+            if self._skip:
+                self._skip -= 1
+                return False
+            self._at_latest += 1
+        elif line in self._known or (len(self._last) == self._keep and stamp <= self._last[0][0]):
+            # What is repeated comes up to the latest line again.
+            self._skip = self._at_latest
             return False
         self._last.append(line)
+        self._known[line] += 1
         if len(self._last) > self._keep:
-            gone = self._last.popleft()[0]
-            # The pieces of a long line have one time: how many of them were shown must be known, though not which.
-            self._forgotten = self._forgotten + 1 if gone == self._last[0][0] else 0
+            gone = self._last.popleft()
+            self._known[gone] -= 1
+            if not self._known[gone]:
+                del self._known[gone]
         return True
 
 
@@ -149,10 +155,10 @@ class Follower:
                 # A stream that was opened after the end and shows nothing new: then everything was shown.
                 ended, news = self._ended.is_set(), True
                 try:
-                    news = self._attach() if self._tty else self._read()
+                    news = self._read_terminal() if self._tty else self._read()
                 except Exception as error:  # noqa: BLE001 - whatever breaks the stream, the container is judged by its state
                     if _is_for_good(error):
-                        if _not_readable(error):
+                        if _not_readable(error) and not ended:
                             self._attach()
                         return
                     if not told and not self._given_up:
@@ -179,15 +185,23 @@ class Follower:
                 self._lines.write(content)
         return news
 
-    def _attach(self) -> bool:
-        """Show a stream without times: read from its beginning, less what was shown; whether anything was new."""
-        before = self._shown_bytes
-        self._stream = self._cli.attach(self._container, stdout=True, stderr=True, stream=True, logs=True)
-        for piece in _without(self._stream, self._shown_bytes):
+    def _read_terminal(self) -> bool:
+        """The same for a terminal's output, which carries no times: from its beginning, less what was shown."""
+        news = False
+        self._stream = self._cli.logs(self._container, stream=True, follow=True)
+        for piece in _by_line(_without(self._stream, self._shown_bytes)):
+            news = True
             self._heard = time.monotonic()
             self._shown_bytes += len(piece)
             self._lines.write(piece)
-        return self._shown_bytes > before
+        return news
+
+    def _attach(self) -> None:
+        """Show what comes from now on, where the daemon keeps nothing that could be read later."""
+        self._stream = self._cli.attach(self._container, stdout=True, stderr=True, stream=True)
+        for piece in self._stream:
+            self._heard = time.monotonic()
+            self._lines.write(piece)
 
 
 def _is_for_good(error: Exception) -> bool:
@@ -197,6 +211,18 @@ def _is_for_good(error: Exception) -> bool:
 
 def _not_readable(error: Exception) -> bool:
     return isinstance(error, APIError) and "does not support reading" in str(error.explanation)
+
+
+def _by_line(stream: Iterator[bytes]) -> Iterator[bytes]:
+    """The client gives a terminal's output byte by byte; in pieces that end a line, or are long."""
+    piece = bytearray()
+    for part in stream:
+        piece += part
+        if part[-1:] in b"\r\n" or len(piece) >= _PIECE:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
 
 
 def _without(stream: Iterator[bytes], count: int) -> Iterator[bytes]:

@@ -26,7 +26,7 @@ from airflow_mlops.artifacts import (
     new_attempt_id,
 )
 from airflow_mlops.operators import budgets, ownership, staging
-from airflow_mlops.operators.adoption import adopt, clean_up, clear_dead
+from airflow_mlops.operators.adoption import adopt, clean_up, clear_dead, ensure_supervised
 from airflow_mlops.operators.attempt import Attempt, Ended
 from airflow_mlops.operators.failures import (
     BadStep,
@@ -204,6 +204,7 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
         _log_start(operator, attempt)
     ended = _run(operator, attempt)
     _judge(operator, ended)
+    ensure_supervised(attempt)
     ownership.ensure_owner(attempt)
     return commit_outputs(operator.outputs, attempt, seal, ended, kind=operator.kind, started=started, log=operator.log)
 

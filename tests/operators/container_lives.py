@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.extend([str(HERE), str(HERE.parent / "state_model"), str(HERE.parents[1])])
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent / "state_model"))
+sys.path.insert(0, str(HERE.parents[1]))
 
 import docker
 import psutil
@@ -59,12 +61,15 @@ class Containers(Steps):
         found: list[dict[str, Any]] = self.daemon.containers(all=True, filters={"label": f"mlops.dag={dag_id}"})
         return found
 
-    def starts(self, dag_id: str, since: int) -> int:
-        """How many of its containers were started."""
-        info = self.daemon.info()
-        now = int(datetime.fromisoformat(info["SystemTime"][:19] + "+00:00").timestamp()) + 1
-        filters = {"label": f"mlops.dag={dag_id}", "event": "start"}
-        return len(list(self.daemon.events(since=since, until=now, filters=filters, decode=True)))
+    def most_alive(self, dag_id: str, since: int) -> int:
+        """How many of its containers lived at the same time, at most."""
+        now = int(datetime.fromisoformat(self.daemon.info()["SystemTime"][:19] + "+00:00").timestamp()) + 1
+        filters = {"label": f"mlops.dag={dag_id}", "event": ["start", "die"]}
+        alive = most = 0
+        for event in self.daemon.events(since=since, until=now, filters=filters, decode=True):
+            alive += 1 if event["Action"] == "start" else -1
+            most = max(most, alive)
+        return most
 
 
 def cleared_while_running(af: Containers, dag_id: str) -> str:
@@ -334,7 +339,7 @@ def main(home: Path, options: dict[str, Any], wanted: list[str]) -> None:
             since = int(time.time())
             state = SCENARIOS[name](af, name)
             left = [container["Id"] for container in af.containers(name)]
-            found[name] = {**lived(af, name, state, af.store), "starts": af.starts(name, since), "left": left}
+            found[name] = {**lived(af, name, state, af.store), "alive": af.most_alive(name, since), "left": left}
             (home / "lives.json").write_text(json.dumps(found, indent=1))
     for proxy in af.proxies:
         proxy.close()

@@ -61,6 +61,9 @@ class Proxy:
     def __init__(self, listen: Address, server: Address) -> None:
         self._server = server
         self._rules: list[Rule] = []
+        self.flows = threading.Event()
+        """Cleared, no byte passes on any connection."""
+        self.flows.set()
         self._connections: set[socket.socket] = set()
         self.requests: list[str] = []
         """First lines of all requests, in order."""
@@ -88,6 +91,7 @@ class Proxy:
 
     def close(self) -> None:
         """Stop listening and cut every connection."""
+        self.flows.set()
         self._socket.close()
         for rule in self._rules:
             rule.released.set()
@@ -123,11 +127,13 @@ class Proxy:
                     rule = next((rule for rule in self._rules if rule.holds(line)), None)
                 if not data or (rule is not None and match and not _let_through(rule, client)):
                     return
+                self.flows.wait()
                 server.sendall(data)
             if server in ready:
                 data = server.recv(1 << 16)
                 if not data or (rule is not None and rule.deed == "hold answer" and not _await(rule, client)):
                     return
+                self.flows.wait()
                 client.sendall(data)
 
 
