@@ -67,8 +67,8 @@ class Seen:
         line = (stamp, hash(content))
         if stamp > self._latest:
             self._latest, self._at_latest, self._skip = stamp, 1, 0
-        elif stamp == self._latest:
-            # The pieces of a long line have one time, and may be alike: they are counted.
+        elif stamp == self._latest and not (line in self._known and content.endswith(b"\n")):
+            # The pieces of a long line have one time, and may be alike: they are counted. Whole lines are stamped one by one.
             if self._skip:
                 self._skip -= 1
                 return False

@@ -143,7 +143,11 @@ class TestSeen:
         seen.rewind()
         assert [seen.is_new(b"2026-01-01T00:00:0%d.0Z" % n, b"x") for n in range(5)] == [False] * 3 + [True] * 2
 
-    def test_equal_lines_are_as_many_as_they_were(self) -> None:
+    def test_a_line_that_is_repeated_at_once_is_not_shown_again(self) -> None:
+        seen = Seen()
+        assert [seen.is_new(b"2026-01-01T00:00:00.0Z", b"x\n") for _ in range(2)] == [True, False]
+
+    def test_equal_pieces_of_a_line_are_as_many_as_they_were(self) -> None:
         seen = Seen()
         assert [seen.is_new(b"2026-01-01T00:00:00.0Z", b"x") for _ in range(3)] == [True] * 3
         seen.rewind()
