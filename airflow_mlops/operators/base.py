@@ -236,6 +236,9 @@ class StepOperator(BaseOperator):
     def forget_program(self, attempt: Attempt) -> None:
         """Remove the program and what was made for it alone; nothing happens if there is none."""
 
+    def let_go(self) -> None:
+        """Close what the runtime keeps open; the step is over."""
+
     def stop_program(self, attempt: Attempt) -> None:
         """Stop the attempt's program, if it runs. May be called twice, and from a signal handler."""
         raise NotImplementedError
@@ -244,7 +247,9 @@ class StepOperator(BaseOperator):
         """Where a program's output goes: into the task's log, line by line, without the step's secrets."""
         from airflow_mlops.operators.logs import LineLog
 
-        return LineLog(lambda line: self.log.info("%s", line), attempt.secret_values)
+        log = self.log  # a property that costs as much as the line
+
+        return LineLog(lambda line: log.info("%s", line), attempt.secret_values)
 
     # What Airflow calls
 

@@ -205,6 +205,11 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         finally:
             self._drop_transfer()
 
+    def let_go(self) -> None:
+        """Close the connections to the daemon: a process may run many steps, as ``dag.test()`` does."""
+        if (hook := self.__dict__.pop("hook", None)) is not None and "api_client" in hook.__dict__:
+            hook.api_client.close()
+
     def stop_program(self, attempt: Attempt) -> None:
         """
         Have the daemon stop the container. The grace is the daemon's own, and a process of its own removes the container afterwards, since

@@ -88,6 +88,7 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
         return reference
     finally:
         operator._attempt = None
+        operator.let_go()
 
 
 def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, Any]:
