@@ -124,6 +124,20 @@ _OPTIONS = {
         "300",
         example="900",
     ),
+    "verify": _option(
+        "How an artifact is compared with what was committed, before a step reads it: always (its content), size, never, or "
+        "auto: always up to 1 GB, else size.",
+        default="auto",
+        example="always",
+    ),
+    "gpu_devices": _option(
+        "Ids of the GPUs of the worker's Docker host, separated by spaces or commas. A step that asks for GPUs gets some that no "
+        "other step of that host holds. Empty: Docker chooses, and two steps may share a GPU.",
+        example="0 1 2 3",
+    ),
+    "gpu_wait": _option(
+        "How many seconds a step waits until enough of gpu_devices are free.", "integer", "3600", example="600"
+    ),
     "infra_retries": _option(
         "How many failures of the infrastructure (a worker or daemon that goes away) a step survives beside its own "
         "retries.",

@@ -109,5 +109,6 @@ class TaskFactory:
             "checkpoint": spec.checkpoint,
             "stop_grace": spec.stop_grace,
             "on_drain": spec.on_drain,
+            "keep_failed": spec.keep_failed,
             "volumes": spec.volumes,
         }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from airflow_mlops.artifacts import ArtifactError, Seal
 from airflow_mlops.operators import scratch, staging
 from airflow_mlops.operators.failures import Superseded
+from airflow_mlops.operators.keeping import is_kept
 from airflow_mlops.operators.ownership import owns
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def clear_dead(operator: StepOperator, attempt: Attempt) -> None:
     """Remove the folders of attempts of this generation that nobody goes on with: their workers died."""
     store, place = attempt.store, attempt.identity.place
     for name in attempts_of(store, place):
-        if name != attempt.id:
+        if name != attempt.id and not is_kept(store, place, name):
             operator.log.info("Removing attempt %s, whose worker died", name)
             store.delete_tree(place.attempt_key(name))
             scratch.remove_scratch(attempt.workspace.with_name(f"mlops-{name}"))

@@ -34,9 +34,14 @@ class ArtifactXComArg(PlainXComArg):
         """
         Look the output's reference up.
 
-        :raises BadStep: if the producer is mapped: one input takes one artifact
+        :raises BadStep: if the producer is mapped, since one input takes one artifact, or is no step
         """
         reference = super().resolve(context)
+        if isinstance(reference, str | int | float):
+            raise BadStep(
+                f"what '{self.operator.task_id}' handed on is {str(reference)[:80]!r}, and not the result of a step; expected the task of a step "
+                "of airflow_mlops"
+            )
         if reference is not None and not isinstance(reference, Mapping):
             raise BadStep(
                 f"'{self.operator.task_id}' ran as several mapped instances; an input takes one artifact: "

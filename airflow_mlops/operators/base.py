@@ -56,6 +56,7 @@ class StepOperator(BaseOperator):
     :param stop_grace: how long the program may take to end when it is asked to, before it is killed
     :param on_drain: what becomes of the program when its worker shuts down: ``detach`` leaves a container to the next try, ``stop`` stops it;
         default ``[mlops] on_drain``. A process is always stopped
+    :param keep_failed: how long what a failed program left (its files, its container) is kept for somebody to look at; by default not at all
     :param volumes: further folders: ``[{"source": "/data", "target": "/data", "read_only": True}]``
     :param retries: how often a failure of the program itself is retried
     :param infra_retries: how often a failure around it (daemon, store, worker) is retried; default ``[mlops] infra_retries``
@@ -76,6 +77,7 @@ class StepOperator(BaseOperator):
     checkpoint: bool
     stop_grace: timedelta
     on_drain: OnDrain | None
+    keep_failed: timedelta | None
     volumes: list[Volume]
     program: Program | None
     image: str | None
@@ -122,6 +124,7 @@ class StepOperator(BaseOperator):
         checkpoint: bool = False,
         stop_grace: timedelta = DEFAULT_GRACE,
         on_drain: OnDrain | None = None,
+        keep_failed: timedelta | None = None,
         volumes: Sequence[Any] | None = None,
         retries: int = 0,
         infra_retries: int | None = None,
@@ -143,6 +146,7 @@ class StepOperator(BaseOperator):
             checkpoint=checkpoint,
             stop_grace=stop_grace,
             on_drain=on_drain,
+            keep_failed=keep_failed,
             volumes=[_checked("volumes", Volume, volume) for volume in volumes or ()],
             program=program,
             _attempt=None,
@@ -235,6 +239,10 @@ class StepOperator(BaseOperator):
 
     def forget_program(self, attempt: Attempt) -> None:
         """Remove the program and what was made for it alone; nothing happens if there is none."""
+
+    def evidence(self, attempt: Attempt) -> str:
+        """What a failed attempt leaves to look at beside its files, in words that follow those."""
+        return ""
 
     def let_go(self) -> None:
         """Close what the runtime keeps open; the step is over."""

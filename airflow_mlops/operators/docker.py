@@ -35,6 +35,8 @@ from airflow_mlops.operators.kinds import operators_by_kind
 from airflow_mlops.operators.ownership import ensure_owner
 
 if TYPE_CHECKING:
+    from docker.types import Mount
+
     from airflow_mlops.operators.attempt import Attempt, Ended
     from airflow_mlops.operators.docker_daemon import Patience
     from airflow_mlops.operators.docker_image import Image
@@ -139,11 +141,11 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         Remove the containers of the task instance, so that never two of them live, all but one of this generation that still runs or has
         ended unseen.
         """
-        from airflow_mlops.operators.docker_container import earlier_containers, goes_on
+        from airflow_mlops.operators.docker_container import earlier_containers, goes_on, is_evidence
         from airflow_mlops.operators.docker_removal import remove
 
         with daemon_errors(self.task_id):
-            found = earlier_containers(self.cli, attempt)
+            found = [one for one in earlier_containers(self.cli, attempt) if not is_evidence(one, attempt)]
             if not found:
                 return None
             ensure_owner(attempt)
@@ -205,6 +207,10 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         finally:
             self._drop_transfer()
 
+    def evidence(self, attempt: Attempt) -> str:
+        """What else a failed attempt leaves to look at."""
+        return "" if self.container is None else f", and its container: docker logs mlops-{attempt.id}"
+
     def let_go(self) -> None:
         """Close the connections to the daemon: a process may run many steps, as ``dag.test()`` does."""
         if (hook := self.__dict__.pop("hook", None)) is not None and "api_client" in hook.__dict__:
@@ -249,14 +255,31 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         return self._create_with(VolumeTransfer(attempt, owner), attempt)
 
     def _create_with(self, transfer: Transfer, attempt: Attempt) -> str:
-        from airflow_mlops.operators.docker_container import create
-
         self._transfer = transfer
         mounts = transfer.prepare(self.cli)
         with refusals(self.task_id):
-            self.container = create(self, attempt, mounts)
+            self.container = self._created(mounts, attempt)
         transfer.before_start(self.cli, self.container["Id"])
         return str(self.container["Id"])
+
+    def _created(self, mounts: list[Mount], attempt: Attempt) -> dict[str, Any]:
+        """The container, with GPUs of its own where the deployment names those of the host."""
+        from airflow_mlops.operators.docker_container import create
+        from airflow_mlops.operators.docker_gpus import leased
+
+        count, settings = self.step_resources.gpu, attempt.settings
+        if not count or not settings.gpu_devices or self.device_requests:
+            return create(self, attempt, mounts)
+        return leased(
+            self.cli,
+            settings.gpu_devices,
+            count,
+            lambda gpus: create(self, attempt, mounts, gpus),
+            task_id=self.task_id,
+            wait=settings.gpu_wait,
+            check=lambda: self._check(attempt),
+            log=self.log,
+        )
 
     def _start(self, container: str, attempt: Attempt) -> None:
         from docker.errors import APIError

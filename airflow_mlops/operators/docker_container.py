@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from docker.types import DeviceRequest, LogConfig, Mount
 
 from airflow_mlops.operators.adoption import STOPPED
 from airflow_mlops.operators.budgets import has_failed
+from airflow_mlops.operators.docker_gpus import LEASE
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.identity import LABEL
+from airflow_mlops.operators.keeping import is_kept
 from airflow_mlops.operators.policy import check_container, hardening
 from airflow_mlops.operators.staging import check_host_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from docker import APIClient
 
     from airflow_mlops.operators.attempt import Attempt
@@ -25,9 +30,13 @@ if TYPE_CHECKING:
 NANO = 10**9
 
 
-def create(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount]) -> dict[str, Any]:
+def create(
+    operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount], gpus: Sequence[str] | None = None
+) -> dict[str, Any]:
     """
     Create the container of an attempt.
+
+    :param gpus: ids of the devices it has alone; ``None`` if the daemon chooses
 
     ``command`` replaces the image's entry point and ``args`` its arguments, as in Kubernetes, so that a step means the same on both.
 
@@ -50,8 +59,8 @@ def create(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount]) 
         tty=operator.tty,
         hostname=operator.hostname,
         ports=list(operator.port_bindings),
-        labels={**attempt.identity.labels(attempt.id), **_deadline(invocation), **_digest(operator)},
-        host_config=_host_config(operator, attempt, mounts),
+        labels={**attempt.identity.labels(attempt.id), **_deadline(invocation), **_digest(operator), **_lease(gpus)},
+        host_config=_host_config(operator, attempt, mounts, gpus),
     )
     return container
 
@@ -69,7 +78,13 @@ def _digest(operator: DockerStepOperator) -> dict[str, str]:
     return {} if digest is None else {f"{LABEL}.image-digest": digest}
 
 
-def _host_config(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount]) -> dict[str, Any]:
+def _lease(gpus: Sequence[str] | None) -> dict[str, str]:
+    return {} if gpus is None else {LEASE: ",".join(gpus)}
+
+
+def _host_config(
+    operator: DockerStepOperator, attempt: Attempt, mounts: list[Mount], gpus: Sequence[str] | None
+) -> dict[str, Any]:
     resources = operator.step_resources
     log_options = {"max-size": operator.log_opts_max_size, "max-file": operator.log_opts_max_file}
     config: dict[str, Any] = operator.cli.create_host_config(
@@ -80,7 +95,7 @@ def _host_config(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mo
         # The same value: no swap beyond the limit, or the limit would not be one.
         memswap_limit=resources.memory,
         shm_size=resources.shm,
-        device_requests=_device_requests(operator),
+        device_requests=_device_requests(operator, gpus),
         network_mode=operator.network_mode,
         dns=operator.dns,
         dns_search=operator.dns_search,
@@ -94,7 +109,9 @@ def _host_config(operator: DockerStepOperator, attempt: Attempt, mounts: list[Mo
     return config
 
 
-def _device_requests(operator: DockerStepOperator) -> list[DeviceRequest] | None:
+def _device_requests(operator: DockerStepOperator, gpus: Sequence[str] | None) -> list[DeviceRequest] | None:
+    if gpus is not None:
+        return [DeviceRequest(device_ids=list(gpus), capabilities=[["gpu"]])]
     if operator.device_requests:
         return list(operator.device_requests)
     if operator.step_resources.gpu:
@@ -141,3 +158,12 @@ def goes_on(container: dict[str, Any], attempt: Attempt) -> bool:
     key = identity.place.attempt_key(labels[f"{LABEL}.attempt"])
     started_by = int(labels[f"{LABEL}.try"])
     return not has_failed(attempt.store, identity.place, started_by) and not attempt.store.exists(f"{key}/{STOPPED}")
+
+
+def is_evidence(container: dict[str, Any], attempt: Attempt) -> bool:
+    """Whether a container has ended and is kept for a person to look at."""
+    labels, place = container["Labels"], attempt.identity.place
+    if container["State"] not in ("exited", "dead"):
+        return False
+    its = replace(place, generation=int(labels[f"{LABEL}.generation"]), incarnation=int(labels[f"{LABEL}.incarnation"]))
+    return is_kept(attempt.store, its, labels[f"{LABEL}.attempt"])

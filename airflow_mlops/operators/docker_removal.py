@@ -20,6 +20,17 @@ def remove(cli: APIClient, container: str, attempt_id: str) -> None:
 
     :raises docker.errors.APIError: if the daemon does not do it
     """
+    remove_container(cli, container)
+    with suppress(NotFound):
+        cli.remove_volume(f"mlops-{attempt_id}", force=True)
+
+
+def remove_container(cli: APIClient, container: str) -> None:
+    """
+    Remove a container alone. One that is gone already is what was wanted.
+
+    :raises docker.errors.APIError: if the daemon does not do it
+    """
     try:
         cli.remove_container(container, force=True, v=True)
     except NotFound:
@@ -27,5 +38,3 @@ def remove(cli: APIClient, container: str, attempt_id: str) -> None:
     except APIError as error:
         if error.status_code != _CONFLICT:  # somebody else is removing it
             raise
-    with suppress(NotFound):
-        cli.remove_volume(f"mlops-{attempt_id}", force=True)

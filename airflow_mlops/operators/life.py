@@ -41,6 +41,7 @@ from airflow_mlops.operators.failures import (
     Unforeseen,
 )
 from airflow_mlops.operators.identity import TaskIdentity
+from airflow_mlops.operators.keeping import keep
 from airflow_mlops.operators.policy import check_runtime
 from airflow_mlops.operators.preparation import invocation_of, names_of, parameters_of, seal_of, wires_of
 from airflow_mlops.operators.publish import commit_outputs, commit_references
@@ -80,8 +81,9 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
         if not operator.lives_on():
             _discard(operator, attempt)
         raise
-    except BaseException:
-        _discard(operator, attempt)
+    except BaseException as failure:
+        if not keep(operator, attempt, failure):
+            _discard(operator, attempt)
         raise
     else:
         clean_up(operator, attempt, discard=False)

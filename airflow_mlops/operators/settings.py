@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_mlops.spec.parts import OnDrain
 
 Transfer = Literal["auto", "bind", "volume"]
+Verify = Literal["auto", "always", "size", "never"]
 Choice = TypeVar("Choice", bound=str)
 
 SECTION = "mlops"
@@ -45,6 +46,9 @@ class Settings:
     :param pids_limit: processes and threads that a container may have
     :param read_only_root: whether a container's own file system is read-only, but for /tmp
     :param on_drain: what becomes of a step's container when its worker shuts down, unless the step says it
+    :param verify: how an artifact is compared with what was committed before a step reads it
+    :param gpu_devices: ids of the GPUs of the Docker host; a step gets some that no other step holds
+    :param gpu_wait: seconds that a step waits for them
     :param daemon_patience: seconds that a Docker daemon may be away while a step's container runs
     :param require_digest: whether images must be named by digest
     """
@@ -67,6 +71,9 @@ class Settings:
     require_digest: bool = False
     on_drain: OnDrain = "detach"
     daemon_patience: float = 300
+    verify: Verify = "auto"
+    gpu_devices: tuple[str, ...] = ()
+    gpu_wait: float = 3600
 
     def open_store(self) -> Store:
         """The store of this deployment; opening it touches no network."""
@@ -115,6 +122,9 @@ def load_settings() -> Settings:
         read_only_root=_flag("read_only_root"),
         require_digest=_flag("require_digest"),
         on_drain=_choice("on_drain", "detach", ("detach", "stop")),
+        verify=_choice("verify", "auto", ("auto", "always", "size", "never")),
+        gpu_devices=_words("gpu_devices"),
+        gpu_wait=_count("gpu_wait", 3600),
         daemon_patience=_count("daemon_patience", 300),
     )
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from airflow_mlops.artifacts import Artifact, ArtifactError, Store, digest_path, source_for, unpack_source
+from airflow_mlops.artifacts import Artifact, ArtifactError, Store, source_for, unpack_source
 from airflow_mlops.operators.failures import BadStep, PolicyViolation
+from airflow_mlops.operators.verification import verify
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt
@@ -50,6 +51,7 @@ def _local(artifact: Artifact, attempt: Attempt) -> Path:
                 raise ArtifactError(
                     f"{artifact.uri} is gone from the store; clear the step that made it to make it again"
                 )
+            verify(artifact, local, attempt.settings.verify, store)
             return local
         return _fetched(store, key, artifact, attempt)
     path = imported_file(artifact.uri)
@@ -59,6 +61,7 @@ def _local(artifact: Artifact, attempt: Attempt) -> Path:
             raise ArtifactError(
                 f"{artifact.uri} does not exist on this worker; expected the file or folder that was imported"
             )
+        verify(artifact, path, attempt.settings.verify, store)
         return path
     parent, _, key = artifact.uri.rstrip("/").rpartition("/")
     return _fetched(Store.open(parent, storage_options=dict(attempt.settings.storage_options)), key, artifact, attempt)
@@ -74,12 +77,7 @@ def _fetched(store: Store, key: str, artifact: Artifact, attempt: Attempt) -> Pa
         number += 1
         target = folder / f"{artifact.name}-{number}"
     store.download(key, target)
-    if artifact.digest.startswith("sha256"):
-        found = digest_path(target).digest
-        if found != artifact.digest:
-            raise ArtifactError(
-                f"{artifact.uri} has digest {found}, but {artifact.digest} was committed: it was changed since"
-            )
+    verify(artifact, target, attempt.settings.verify, store)
     return target
 
 

@@ -95,6 +95,9 @@ class StepOptions(SpecModel):
         description="When its worker shuts down: `detach` leaves a container to the next try, `stop` stops it; "
         "absent: what the deployment says",
     )
+    keep_failed: Duration | None = Field(
+        default=None, description="How long what a failed program left is kept to be looked at; absent: not at all"
+    )
     volumes: list[Volume] = Field(
         default_factory=list,
         description="Host folders and volumes that the container sees",

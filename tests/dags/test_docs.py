@@ -68,7 +68,7 @@ def test_settings_in_the_readme_are_those_that_are_read() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     settings = re.findall(r"^\| `([a-z_]+)` \|", text.split("| setting |")[1].split("\n\n")[0], re.MULTILINE)
     assert set(settings) == set(
-        re.findall(r'(?:_text|_words|_json_object|_flag|_count|getint)\((?:SECTION, )?"([a-z_]+)"', source)
+        re.findall(r'(?:_text|_words|_json_object|_flag|_count|_choice|getint)\((?:SECTION, )?"([a-z_]+)"', source)
     )
 
 
@@ -82,3 +82,15 @@ def test_every_link_within_the_spec_reference_has_its_heading() -> None:
     text = PAGE.read_text(encoding="utf-8")
     headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", text, re.MULTILINE)}
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= headings
+
+
+def test_tests_that_a_page_names_exist() -> None:
+    text = (ROOT / "docs/promises.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(\w+/\w+\.py)::(\w+)`", text)
+    assert len(named) > 30  # the page and the pattern belong together
+    missing = [
+        (file, name)
+        for file, name in named
+        if f"def {name}(" not in (ROOT / "tests" / file).read_text(encoding="utf-8")
+    ]
+    assert missing == []

@@ -242,10 +242,14 @@ def while_airflow_stands_still(af: Containers, dag_id: str) -> str:
 
 
 def drained(af: Containers, dag_id: str) -> str:
-    """The worker is asked to end, as a deploy does."""
+    """The worker is asked to end, as a deploy does. Below Airflow 3.3 a supervisor does not heed that, and is killed when its time is over."""
+    from airflow import __version__
+
     supervisor = psutil.Process(_started(af, dag_id))
     af.release(dag_id)
     supervisor.send_signal(signal.SIGTERM)
+    if __version__ < "3.3":
+        kill_worker(supervisor.pid)
     until("second try", lambda: any(row["try_number"] == 2 and row["state"] == "running" for row in af.tries(dag_id)))
     af.path("go", dag_id).touch()
     return af.ended(dag_id)

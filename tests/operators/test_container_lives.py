@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.parts.s3 import S3Server, free_port
 
 pytestmark = [pytest.mark.airflow, pytest.mark.docker, pytest.mark.slow]
 
+HEEDS_DRAINS = version("apache-airflow-core") >= "3.3"
 WINDOWS = ("before_create", "before_start", "while_running", "after_exit", "while_harvesting", "before_commit")
 VICTIMS = ("worker", "task", "supervisor")
 
@@ -45,8 +47,8 @@ def lives(tmp_path_factory: pytest.TempPathFactory, docker_daemon: str, busybox_
         "while_retries_is_edited",
         "while_airflow_stands_still",
         "drained",
-        "drained_and_stopped",
         "marked",
+        *(["drained_and_stopped"] if HEEDS_DRAINS else []),
     )
 
 
@@ -131,6 +133,7 @@ def test_a_container_of_a_commit_that_nobody_heard_of_is_removed(lives: Lives) -
     assert lives["committed_by_a_lost_worker"]["left"] == []
 
 
+@pytest.mark.skipif(not HEEDS_DRAINS, reason="below Airflow 3.3 no task hears of its worker's end")
 def test_a_drain_stops_a_step_that_is_not_to_outlive_its_worker(lives: Lives) -> None:
     assert outcome(lives["drained_and_stopped"]) == ("success", 2, ["1"])
     assert lives["drained_and_stopped"]["left"] == []

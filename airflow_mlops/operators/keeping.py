@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Evidence: what a failed attempt leaves for a person to look at (``keep_failed``), and for how long.
+
+A note beside the attempt's seal says until when. Whoever comes by after that (the next try, ``clean``) removes it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_mlops.artifacts import ArtifactError
+from airflow_mlops.operators import scratch
+from airflow_mlops.operators.failures import OutOfMemory, OutputsRefused, ProgramFailed, StepTimeout
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Place, Store
+    from airflow_mlops.operators.attempt import Attempt
+    from airflow_mlops.operators.base import StepOperator
+
+KEPT = "kept.json"
+_NOTE_LIMIT = 4096
+_EVIDENCE = tuple(kind.failure_class for kind in (ProgramFailed, OutOfMemory, OutputsRefused, StepTimeout))
+"""Failures of the program itself: of no other one is there anything to see."""
+
+
+def keep(operator: StepOperator, attempt: Attempt, failure: BaseException) -> bool:
+    """Keep what a failed attempt left, if its step says so and its program is why it failed; whether it is kept."""
+    if not operator.keep_failed or not str(failure).startswith(_EVIDENCE):
+        return False
+    scratch.remove_secrets(scratch.memory_folder(attempt.workspace))
+    until = time.time() + operator.keep_failed.total_seconds()
+    note = json.dumps({"version": 1, "until": round(until)}).encode()
+    try:
+        attempt.store.put_if_absent(f"{attempt.key}/{KEPT}", note)
+    except (ArtifactError, OSError) as error:
+        operator.log.warning("What attempt %s left is not kept: %s", attempt.id, error)
+        return False
+    operator.log.info(
+        "What attempt %s left is kept until %s: its files in %s%s",
+        attempt.id,
+        datetime.fromtimestamp(until, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        attempt.workspace,
+        operator.evidence(attempt),
+    )
+    return True
+
+
+def is_kept(store: Store, place: Place, attempt_id: str) -> bool:
+    """Whether what an attempt left is to be kept still."""
+    with suppress(ArtifactError, OSError, ValueError, TypeError):
+        note = json.loads(store.read(f"{place.attempt_key(attempt_id)}/{KEPT}", _NOTE_LIMIT))
+        return bool(time.time() < float(note["until"]))
+    return False
