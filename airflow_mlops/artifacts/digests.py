@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_mlops.artifacts.errors import ContentRefused
-from airflow_mlops.artifacts.scan import Found, scan
+from airflow_mlops.artifacts.scan import Found, readable, scan
 
 BLOCK = 1 << 20
 _WORKERS = 8
@@ -106,7 +106,8 @@ def tree_digest(files: Sequence[FileDigest]) -> str:
 def _digest_one(found: Found, sync: bool) -> FileDigest:
     digest = hashlib.sha256()
     size = 0
-    descriptor = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with readable(found.path):
+        descriptor = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb", buffering=0) as file:
         before = os.fstat(descriptor)
         buffer = memoryview(bytearray(min(BLOCK, found.size + 1)))

@@ -17,6 +17,7 @@ from airflow_mlops.artifacts.digests import Digested, digest_path
 from airflow_mlops.artifacts.errors import ArtifactError, ContentRefused, OutputInvalid, OutputMissing, listed
 from airflow_mlops.artifacts.metrics import MAX_METRICS, parse_metrics
 from airflow_mlops.artifacts.parameters import MAX_PARAMETER, parse_parameter
+from airflow_mlops.artifacts.scan import readable
 
 if TYPE_CHECKING:
     from airflow_mlops.spec.parts import Output
@@ -130,7 +131,8 @@ def _small_file(path: Path, status: os.stat_result, limit: int) -> bytes:
         raise ValueError(
             f"is {status.st_size} bytes; at most {limit} are allowed: hand bigger things on as an artifact"
         )
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with readable(str(path)):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         return file.read(limit + 1)
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +68,7 @@ def scan(path: Path, *, max_files: int = MAX_FILES, own: bool = False) -> list[F
     seen_folders = 1
     while folders:
         folder, prefix, depth = folders.pop()
-        with os.scandir(folder) as entries:
+        with readable(folder), os.scandir(folder) as entries:
             for entry in entries:
                 name = check_name(prefix + entry.name, path)
                 status = entry.stat(follow_symlinks=False)
@@ -80,6 +82,24 @@ def scan(path: Path, *, max_files: int = MAX_FILES, own: bool = False) -> list[F
                 found.append(Found(name, entry.path, status.st_size))
                 _check_count(len(found) <= max_files, path, f"more than {max_files} files")
     return sorted(found, key=lambda item: item.name.encode("utf-8"))
+
+
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """
+    Say whose a file is that may not be read: a program may run as another user than the worker.
+
+    :raises ContentRefused: if so
+    """
+    try:
+        yield
+    except PermissionError as error:
+        place = str(error.filename or path)
+        status = os.lstat(place)
+        raise ContentRefused(
+            f"{place} belongs to uid {status.st_uid} and has mode {stat.S_IMODE(status.st_mode):04o}, so that the worker (uid {os.geteuid()}) "
+            "may not read it; let the program run as the worker's user, which is the default, or make its outputs readable (umask 022)"
+        ) from error
 
 
 def check_name(name: str, folder: Path) -> str:

@@ -28,7 +28,6 @@ from airflow_mlops.operators.failures import (
     StepDetached,
     StepStopped,
     StepTimeout,
-    Superseded,
 )
 from airflow_mlops.operators.identity import LABEL
 from airflow_mlops.operators.kinds import operators_by_kind
@@ -66,6 +65,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
     _found_image: Image
     _follower: Follower
     _worthless = False
+    _may_have_started = False
     _peak_memory = 0
 
     def _runtime_keywords(self, image: str | None, keywords: dict[str, Any]) -> dict[str, Any]:
@@ -113,9 +113,28 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             wanted = attempt.invocation.image if attempt.invocation else self.image
             self._found_image = need_image(self.cli, wanted, task_id=self.task_id, pull=self.force_pull, log=self.log)
             self.image = self._found_image.name
-            container = self._create(attempt)
-            self._start(container, attempt)
+            try:
+                container = self._create(attempt)
+                self._start(container, attempt)
+            except BaseException:
+                self._forget_unstarted(attempt)
+                raise
             return self._finish(container, attempt)
+
+    def _forget_unstarted(self, attempt: Attempt) -> None:
+        """
+        Remove a container that was never asked to start. Nobody else goes on with it, so this is done by a process that has lost its step,
+        too: it alone knows of one that it created a moment ago.
+        """
+        from airflow_mlops.operators.docker_removal import remove
+
+        if self._may_have_started:
+            return
+        if self.container is not None:
+            with contextlib.suppress(Exception):  # why it could not start is what matters
+                remove(self.cli, self.container["Id"], attempt.id)
+                self.container = None  # type: ignore[assignment]  # as the provider has it before there is one
+        self._drop_transfer()
 
     def _patience(self, attempt: Attempt) -> Patience:
         from airflow_mlops.operators.docker_daemon import Patience
@@ -286,10 +305,12 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
         if self._killed:
             raise StepStopped(f"step '{self.task_id}' was stopped because Airflow asked for it")
-        self._ensure_may_start(container, attempt)
+        self._check(attempt)
+        ensure_owner(attempt)
         timeout = attempt.invocation.timeout if attempt.invocation else None
         self._deadline = time.monotonic() + timeout.total_seconds() if timeout is not None else None
         assert attempt.invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
+        self._may_have_started = True
         with refusals(self.task_id):
             try:
                 self._daemon.ask(lambda: self.cli.start(container))
@@ -298,22 +319,6 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
                     raise failure from error
                 raise
         self._follow_output(container, attempt)
-
-    def _ensure_may_start(self, container: str, attempt: Attempt) -> None:
-        """
-        Remove the container instead of starting it, if this process lost the step meanwhile: nobody else knows of it yet.
-
-        :raises Superseded: if so
-        """
-        from airflow_mlops.operators.docker_removal import remove
-
-        try:
-            self._check(attempt)
-            ensure_owner(attempt)
-        except Superseded:
-            remove(self.cli, container, attempt.id)
-            self._drop_transfer()
-            raise
 
     def _follow_output(self, container: str, attempt: Attempt) -> None:
         """Log what the container prints, from its first line, beside the wait for its end."""

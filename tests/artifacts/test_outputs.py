@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -169,3 +171,34 @@ def test_a_folder_where_a_file_was_declared_is_refused(folder: Path) -> None:
 def test_an_output_at_a_uri_is_not_looked_for(folder: Path) -> None:
     found = collect(folder, declared(rows={"type": "dataset", "uri": "s3://lake/rows", "digest": "none"}))
     assert not found.artifacts
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs files of another user, which only root can make")
+@pytest.mark.parametrize("what", ["file", "folder", "parameter"])
+def test_what_belongs_to_another_user_is_refused_with_the_uid(what: str) -> None:
+    # Not below pytest's own folder, which is root's alone.
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        folder = Path(name) / "outputs"
+        (folder / "data").mkdir(parents=True)
+        (folder / "data" / "rows").write_text("1")
+        (folder / "n").write_text("1")
+        target = {"file": folder / "data" / "rows", "folder": folder / "data", "parameter": folder / "n"}[what]
+        target.chmod(0o600 if target.is_file() else 0o700)
+        read, write = os.pipe()
+        if (child := os.fork()) == 0:
+            try:
+                os.setuid(4711)
+                collect(folder, {"data": Output(type="dataset"), "n": Output(type="integer")})
+            except BaseException as error:
+                os.write(write, f"{type(error).__name__}: {error}".encode())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        os.close(write)
+        said = os.read(read, 4096).decode()
+        os.close(read)
+    assert said.startswith("OutputInvalid")
+    assert re.search(
+        rf"{target} belongs to uid 0 and has mode 0[67]00, so that the worker \(uid 4711\) may not read it", said
+    )
