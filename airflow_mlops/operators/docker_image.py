@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,8 @@ def find_image(cli: APIClient, name: str) -> Image:
     """
     details = cli.inspect_image(name)
     digests: list[str] = details.get("RepoDigests") or []
-    repository = name.partition("@")[0].rpartition(":")[0] or name
+    # A colon before the last slash is a registry's port.
+    repository = re.sub(r":[^/:]*$", "", name.partition("@")[0])
     own = [digest for digest in digests if digest.startswith(f"{repository}@")]
     return Image(name, details["Id"], next(iter([*own, *digests]), None))
 
