@@ -13,10 +13,10 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from airflow_mlops.artifacts import ArtifactError, Seal
+from airflow_mlops.artifacts import ArtifactError, Seal, all_generations
 from airflow_mlops.operators import scratch, staging
 from airflow_mlops.operators.failures import Superseded
-from airflow_mlops.operators.keeping import is_kept
+from airflow_mlops.operators.keeping import is_kept, was_kept
 from airflow_mlops.operators.ownership import owns
 
 if TYPE_CHECKING:
@@ -96,6 +96,16 @@ def clear_dead(operator: StepOperator, attempt: Attempt) -> None:
             operator.log.info("Removing attempt %s, whose worker died", name)
             store.delete_tree(place.attempt_key(name))
             scratch.remove_scratch(attempt.workspace.with_name(f"mlops-{name}"))
+
+
+def clear_evidence(attempt: Attempt) -> None:
+    """Remove what failed attempts of this task left, of whatever generation, where the time that it was kept for is over."""
+    store = attempt.store
+    for place in all_generations(store, attempt.identity.place):
+        for name in attempts_of(store, place):
+            if was_kept(store, place, name) and not is_kept(store, place, name):
+                store.delete_tree(place.attempt_key(name))
+                scratch.remove_scratch(attempt.workspace.with_name(f"mlops-{name}"))
 
 
 def attempts_of(store: Store, place: Place) -> list[str]:

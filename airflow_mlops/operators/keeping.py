@@ -56,3 +56,8 @@ def is_kept(store: Store, place: Place, attempt_id: str) -> bool:
         note = json.loads(store.read(f"{place.attempt_key(attempt_id)}/{KEPT}", _NOTE_LIMIT))
         return bool(time.time() < float(note["until"]))
     return False
+
+
+def was_kept(store: Store, place: Place, attempt_id: str) -> bool:
+    """Whether what an attempt left is, or was, to be kept."""
+    return store.exists(f"{place.attempt_key(attempt_id)}/{KEPT}")

@@ -26,7 +26,7 @@ from airflow_mlops.artifacts import (
     new_attempt_id,
 )
 from airflow_mlops.operators import budgets, ownership, staging
-from airflow_mlops.operators.adoption import adopt, clean_up, clear_dead, ensure_supervised
+from airflow_mlops.operators.adoption import adopt, clean_up, clear_dead, clear_evidence, ensure_supervised
 from airflow_mlops.operators.attempt import Attempt, Ended
 from airflow_mlops.operators.failures import (
     BadStep,
@@ -199,6 +199,8 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
     if seal is None:
         if attempt.identity.try_number > attempt.identity.generation:
             clear_dead(operator, attempt)
+        if operator.keep_failed and attempt.identity.try_number > 1:
+            clear_evidence(attempt)
         attempt.make()
         staging.stage(operator, attempt, inputs)
         seal = resolve()

@@ -6,11 +6,20 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+pytest.importorskip("airflow")
+
+from airflow_mlops.artifacts import Store, Try
+from airflow_mlops.operators.adoption import clear_evidence
+from airflow_mlops.operators.attempt import Attempt
+from airflow_mlops.operators.identity import TaskIdentity
+from airflow_mlops.operators.keeping import KEPT
+from airflow_mlops.operators.settings import Settings
 from tests.operators.test_docker import containers
 
 if TYPE_CHECKING:
@@ -77,3 +86,18 @@ def test_a_process_s_files_are_kept(run_dag: RunDag, tmp_path: Path) -> None:
     assert left(tmp_path) == 2
     untils = [json.loads(path.read_text())["until"] for path in tmp_path.glob("store/**/kept.json")]
     assert [began + 3600 < until + 1 < time.time() + 3602 for until in untils] == [True, True]
+
+
+def test_evidence_of_an_earlier_generation_goes_when_its_time_is_over(tmp_path: Path) -> None:
+    current = Try(id="2", map_index=-1, try_number=3, max_tries=3, retries=0, clears=1, run_started=0.0)
+    identity = TaskIdentity(instance="i", dag_id="d", run_id="r", task_id="t", current=current, generation=3)
+    store, old = Store.open(f"file://{tmp_path}/store"), replace(identity.place, generation=1)
+    attempt = Attempt.plan(identity, store, Settings(store.url, work_dir=tmp_path), "c" * 12)
+    for name, note in (("a" * 12, {"until": 1}), ("b" * 12, {"until": time.time() + 60}), ("d" * 12, None)):
+        store.put_if_absent(f"{old.attempt_key(name)}/outputs/data", b"half")
+        (tmp_path / f"mlops-{name}").mkdir()
+        if note:
+            store.put_if_absent(f"{old.attempt_key(name)}/{KEPT}", json.dumps(note).encode())
+    clear_evidence(attempt)
+    assert [store.exists(f"{old.attempt_key(name * 12)}/outputs/data") for name in "abd"] == [False, True, True]
+    assert [(tmp_path / f"mlops-{name * 12}").exists() for name in "abd"] == [False, True, True]
