@@ -303,6 +303,8 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
     def _start(self, container: str, attempt: Attempt) -> None:
         from docker.errors import APIError
 
+        from airflow_mlops.operators.docker_daemon import start
+
         if self._killed:
             raise StepStopped(f"step '{self.task_id}' was stopped because Airflow asked for it")
         self._check(attempt)
@@ -313,7 +315,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         self._may_have_started = True
         with refusals(self.task_id):
             try:
-                self._daemon.ask(lambda: self.cli.start(container))
+                start(self._daemon, container)
             except APIError as error:
                 if failure := cannot_run(self.task_id, attempt.invocation, error):
                     raise failure from error

@@ -26,6 +26,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
 _GATEWAYS = frozenset((502, 503, 504))
 _SERVER_ERROR = 500
+_NEVER = "0001-01-01"
+"""How the daemon says that a container was never started."""
 
 
 class Patience:
@@ -119,3 +121,23 @@ class Patience:
             return bool(self.cli.ping())
         except (DockerException, RequestException, OSError):
             return False
+
+
+def start(patience: Patience, container: str) -> None:
+    """
+    Start a container, once: a daemon that is asked to start one whose program has ended meanwhile would run it again.
+
+    :raises InfrastructureFailure: if the daemon has been away for too long
+    :raises docker.errors.APIError: if it refuses
+    """
+    cli, asked = patience.cli, False
+
+    def once() -> None:
+        nonlocal asked
+        # The answer to an earlier question may have been lost, not the question.
+        if asked and not cli.inspect_container(container)["State"]["StartedAt"].startswith(_NEVER):
+            return
+        asked = True
+        cli.start(container)
+
+    patience.ask(once)

@@ -147,7 +147,7 @@ def test_a_daemon_that_is_away_for_two_minutes_costs_nothing(
     for started in [pool.submit(outage, *case) for case in OUTAGES]:
         step, result = started.result()
         assert result.tasks == {"step": "success"}, result.log
-        assert (step.ran(), result.xcoms["step"]["parameters"]) == (1, {"n": 1})
+        assert (step.ran(), result.xcoms["step"]["parameters"]) == (1, {"n": 1}), f"{step.name}: {result.log[-3000:]}"
         shown = shown_lines(result.log)
         assert shown == list(range(1, len(shown) + 1)), step.name
         assert ends_shown(result.log) == 1
@@ -195,6 +195,20 @@ def test_a_container_that_ends_before_anyone_attaches_is_judged_and_logged(step:
     result = done.result()
     assert result.tasks == {"step": "success"}, result.log
     assert ends_shown(result.log) == 1
+    assert containers() == []
+
+
+def test_a_start_whose_answer_is_lost_is_not_made_twice(step: Step) -> None:
+    rule = step.proxy.rule("POST .*/start$", "hold answer")
+    step.may_end()
+    done = step.start()
+    until(rule.reached.is_set)
+    until(lambda: step.container()["State"] == "exited")
+    step.proxy.cut_all()
+    rule.released.set()
+    result = done.result()
+    assert result.tasks == {"step": "success"}, result.log
+    assert (step.ran(), result.xcoms["step"]["parameters"]) == (1, {"n": 1})
     assert containers() == []
 
 
