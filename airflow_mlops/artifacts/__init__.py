@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from airflow_mlops.artifacts.file_store import protect
     from airflow_mlops.artifacts.generations import Claim, Try, generation_of
     from airflow_mlops.artifacts.instance import instance_id
-    from airflow_mlops.artifacts.layout import Place, encode_component, new_attempt_id
+    from airflow_mlops.artifacts.layout import Place, decode_component, encode_component, new_attempt_id
     from airflow_mlops.artifacts.manifest import Manifest, OutputsSeal, Seal
     from airflow_mlops.artifacts.metrics import parse_metrics
     from airflow_mlops.artifacts.outputs import Collected, collect
     from airflow_mlops.artifacts.parameters import check_parameter, returned_parameter
-    from airflow_mlops.artifacts.source import Packed, RunSource, pack_source, source_for, unpack_source
+    from airflow_mlops.artifacts.source import Packed, RunSource, pack_source, source_for, stored_source, unpack_source
     from airflow_mlops.artifacts.store import Store
     from airflow_mlops.artifacts.transfer import ArchiveItem, Caps, archive, extract
 
@@ -67,12 +67,12 @@ _HOMES = {
     "file_store": ("protect",),
     "generations": ("Claim", "Try", "generation_of"),
     "instance": ("instance_id",),
-    "layout": ("Place", "encode_component", "new_attempt_id"),
+    "layout": ("Place", "decode_component", "encode_component", "new_attempt_id"),
     "manifest": ("Manifest", "OutputsSeal", "Seal"),
     "metrics": ("parse_metrics",),
     "outputs": ("Collected", "collect"),
     "parameters": ("check_parameter", "returned_parameter"),
-    "source": ("Packed", "RunSource", "pack_source", "source_for", "unpack_source"),
+    "source": ("Packed", "RunSource", "pack_source", "source_for", "stored_source", "unpack_source"),
     "store": ("Store",),
     "transfer": ("ArchiveItem", "Caps", "archive", "extract"),
 }
@@ -114,6 +114,7 @@ __all__ = [
     "commit",
     "digest_file",
     "digest_path",
+    "decode_component",
     "encode_component",
     "external_artifact",
     "extract",
@@ -130,6 +131,7 @@ __all__ = [
     "returned_parameter",
     "seal_outputs",
     "source_for",
+    "stored_source",
     "unpack_source",
 ]
 

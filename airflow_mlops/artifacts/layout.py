@@ -3,8 +3,9 @@
 Where the store keeps what.
 
 ``<instance>/<pipeline>/<run>/<step>/<iteration>/<generation>[.<incarnation>]/`` holds ``manifest.json``, ``claim-<try>.json``,
-``checkpoint/`` and one folder for each attempt, with ``step.json``, ``outputs/`` and ``outputs.json``. Names that come
-from elsewhere (run ids, hand-written DAG ids) are encoded by one function; the original names are in the manifest.
+``step-<try>.json`` of tries that failed, ``checkpoint/`` and one folder for each attempt, with ``step.json``, ``outputs/``
+and ``outputs.json``. Names that come from elsewhere (run ids, hand-written DAG ids) are encoded by one function; the
+original names are in the manifest.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ OUTPUTS_SEAL = "outputs.json"
 CHECKPOINT = "checkpoint"
 
 _SAFE = re.compile(r"[a-z0-9._-]")
+_ENCODED = re.compile(r"\+([0-9a-f]{2})|!([a-z])|(.)", re.DOTALL)
 _LEADING = "._-"
 _HASH_CHARACTERS = 40
 _CUT = "!-"
@@ -62,6 +64,21 @@ def _encode_character(character: str, index: int, last: int) -> str:
     if "A" <= character <= "Z":
         return "!" + character.lower()
     return "".join(f"+{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+def decode_component(component: str) -> str | None:
+    """What :func:`encode_component` made a component of; ``None`` for one that it cut, or did not make."""
+    if component == encode_component(""):
+        return ""
+    data = b"".join(
+        bytes.fromhex(escaped) if escaped else (capital.upper() or plain).encode("utf-8", "surrogatepass")
+        for escaped, capital, plain in _ENCODED.findall(component)
+    )
+    try:
+        text = data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
+    return text if encode_component(text) == component else None
 
 
 def new_attempt_id() -> str:
@@ -119,6 +136,10 @@ class Place:
     def checkpoint_key(self) -> str:
         """A folder that outlives the attempts of the generation."""
         return f"{self.generation_key}/{CHECKPOINT}"
+
+    def failed_step_key(self, try_number: int) -> str:
+        """What a try that failed had started: the seal of its attempt, which is not kept otherwise."""
+        return f"{self.generation_key}/step-{int(try_number)}.json"
 
     @property
     def source_key(self) -> str:

@@ -137,6 +137,23 @@ class SealedStep(BaseModel):
     source: str | None = Field(default=None, description="Digest of the step code")
 
 
+class SealedRuntime(BaseModel):
+    """What surrounds the program: enough to open the same place again. Another place makes no other result, so nothing is compared."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    root: str = Field(description="Folder of the contract, as the program sees it")
+    cpu: float | None = Field(default=None, description="Cores")
+    memory: int | None = Field(default=None, description="Bytes")
+    gpu: int = Field(default=0, description="Number of GPUs")
+    shm: int | None = Field(default=None, description="Bytes of shared memory")
+    checkpoint: bool = Field(default=False, description="Whether it has a checkpoint folder")
+    secrets: dict[str, dict[str, str]] = Field(default_factory=dict, description="Secrets by reference")
+    venv: str | None = Field(default=None, description="Virtual environment of a process")
+    docker: dict[str, Any] = Field(default_factory=dict, description="Daemon and network of a container")
+    image_id: str | None = Field(default=None, description="Id of the image, where the program was started")
+
+
 class SealedRun(BaseModel):
     """Which run, try and attempt it is."""
 
@@ -162,6 +179,7 @@ class Seal(Document):
 
     step: SealedStep = Field(description="What the fingerprint covers")
     run: SealedRun = Field(description="Run, try and attempt; a step that reads it should not be reused")
+    runtime: SealedRuntime | None = Field(default=None, description="What surrounds the program, if there is one")
 
 
 class OutputFile(BaseModel):

@@ -115,7 +115,7 @@ def source_for(store: Store, place: Place, folder: Path, *, fresh: bool) -> RunS
     """
     current = _current(store, place)
     if current is not None and not fresh:
-        return RunSource(current.digest, _read_archive(store, place, current.digest))
+        return RunSource(current.digest, stored_source(store, place, current.digest))
     packed = pack_source(folder)
     store.put_if_absent(_archive_key(place, packed.digest), packed.data)
     document = canonical({"version": 1, "digest": packed.digest, "files": packed.files})
@@ -129,7 +129,7 @@ def source_for(store: Store, place: Place, folder: Path, *, fresh: bool) -> RunS
         # Another step was quicker. Its code counts, unless this one was cleared: that must not run older code.
         current = _current(store, place)
         if current is not None and not fresh:
-            return RunSource(current.digest, _read_archive(store, place, current.digest))
+            return RunSource(current.digest, stored_source(store, place, current.digest))
     return RunSource(packed.digest, packed.data, changed)
 
 
@@ -141,7 +141,12 @@ def _archive_key(place: Place, digest: str) -> str:
     return f"{place.source_key}/{digest.replace(':', '-')}.tar"
 
 
-def _read_archive(store: Store, place: Place, digest: str) -> bytes:
+def stored_source(store: Store, place: Place, digest: str) -> bytes:
+    """
+    Packed step code that a run has stored.
+
+    :raises SourceRefused: if it is gone, or not what its digest says
+    """
     key = _archive_key(place, digest)
     try:
         data = store.read(key, MAX_ARCHIVE)

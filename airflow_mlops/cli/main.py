@@ -25,6 +25,7 @@ COMMANDS = {
     "runs": "history",
     "logs": "history",
     "artifacts": "artifacts",
+    "shell": "shell",
     "clean": "clean",
 }
 """Commands in the order of their use, with the module that each is in."""

@@ -208,6 +208,21 @@ class StepOperator(BaseOperator):
         """What the seal says of the program's surroundings, beside what every step has; its fields are those of ``SealedStep``."""
         return {}
 
+    def sealed_runtime(self, attempt: Attempt) -> dict[str, Any]:
+        """What the seal says of what surrounds the program; its fields are those of ``SealedRuntime``."""
+        return {
+            **self.step_resources.model_dump(),
+            "root": self.layout(attempt).root,
+            "checkpoint": self.checkpoint,
+            "secrets": {
+                name: secret.model_dump(by_alias=True, exclude_none=True) for name, secret in self.secrets.items()
+            },
+        }
+
+    def image_id(self) -> str | None:
+        """Id of the image that the program was started from, once it is known."""
+        return None
+
     def run_program(self, attempt: Attempt) -> Ended:
         """
         Start the attempt's program, follow it, and say how it ended.

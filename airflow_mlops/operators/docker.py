@@ -59,6 +59,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
     template_fields_renderers: ClassVar[dict[str, str]] = StepOperator.template_fields_renderers
     template_ext: Sequence[str] = ()
 
+    stdin_open = False
     _transfer: Transfer | None = None
     _deadline: float | None = None
     _daemon: Patience
@@ -81,13 +82,20 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
     def sealed_container(self, attempt: Attempt) -> dict[str, Any]:
         """What a spec's ``docker:`` and ``volumes`` change of how the program runs."""
-        invocation = attempt.invocation
-        return {
-            "entrypoint": self.entrypoint_words(),
-            "user": str(self.user),
-            "working_dir": (invocation.working_directory if invocation else None) or self.working_dir,
-            "mounts": [f"{item.source}:{item.target}{':ro' if item.read_only else ''}" for item in self.volumes],
-        }
+        from airflow_mlops.operators.docker_seal import sealed_container
+
+        return sealed_container(self, attempt)
+
+    def sealed_runtime(self, attempt: Attempt) -> dict[str, Any]:
+        """The daemon and the network, beside what every step has."""
+        from airflow_mlops.operators.docker_seal import sealed_docker
+
+        return {**super().sealed_runtime(attempt), "docker": sealed_docker(self)}
+
+    def image_id(self) -> str | None:
+        """Id of the image, once the daemon was asked for it."""
+        found: Image | None = self.__dict__.get("_found_image")
+        return found.id if found is not None else None
 
     def entrypoint_words(self) -> list[str]:
         """The entry point that replaces the image's, as words; a string is split as Docker's command line splits it, and never evaluated."""
@@ -111,15 +119,18 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             if attempt.adopted:
                 return self._follow_earlier(attempt)
             wanted = attempt.invocation.image if attempt.invocation else self.image
-            self._found_image = need_image(self.cli, wanted, task_id=self.task_id, pull=self.force_pull, log=self.log)
-            self.image = self._found_image.name
+            self.use_image(need_image(self.cli, wanted, task_id=self.task_id, pull=self.force_pull, log=self.log))
             try:
-                container = self._create(attempt)
+                container = self.make_container(attempt)
                 self._start(container, attempt)
             except BaseException:
                 self._forget_unstarted(attempt)
                 raise
             return self._finish(container, attempt)
+
+    def use_image(self, image: Image) -> None:
+        """Make containers of an image that the daemon has."""
+        self._found_image, self.image = image, image.name
 
     def _forget_unstarted(self, attempt: Attempt) -> None:
         """
@@ -253,8 +264,8 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         docker = {"clients": clients, "container": self.container["Id"], "attempt": attempt.id}
         leave_behind({"docker": docker, "grace": self.grace_seconds()}, attempt)
 
-    def _create(self, attempt: Attempt) -> str:
-        """Create the container, with bind mounts where the daemon sees the worker's files, else with a volume."""
+    def make_container(self, attempt: Attempt) -> str:
+        """Create the container of an image that was found, with bind mounts where the daemon sees the worker's files, else with a volume."""
         from airflow_mlops.operators.docker_transfer import BindTransfer, VolumeTransfer
 
         choice = attempt.settings.docker_transfer

@@ -57,6 +57,7 @@ def create(
         user=operator.user,
         working_dir=invocation.working_directory or operator.working_dir,
         tty=operator.tty,
+        stdin_open=operator.stdin_open,
         hostname=operator.hostname,
         ports=list(operator.port_bindings),
         labels={**attempt.identity.labels(attempt.id), **_deadline(invocation), **_digest(operator), **_lease(gpus)},

@@ -13,7 +13,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from airflow_mlops.artifacts import ArtifactError
+from airflow_mlops.artifacts import ArtifactError, NotFound, Seal
+from airflow_mlops.artifacts.layout import STEP
 from airflow_mlops.operators import scratch
 from airflow_mlops.operators.failures import OutOfMemory, OutputsRefused, ProgramFailed, StepTimeout
 
@@ -48,6 +49,20 @@ def keep(operator: StepOperator, attempt: Attempt, failure: BaseException) -> bo
         operator.evidence(attempt),
     )
     return True
+
+
+def remember(operator: StepOperator, attempt: Attempt) -> None:
+    """Keep what a failed attempt had started, a small document, so that a person can open the same place again (``shell``)."""
+    try:
+        seal = Seal.from_bytes(attempt.store.read(f"{attempt.key}/{STEP}", Seal.limit))
+        if seal.runtime is not None:
+            runtime = seal.runtime.model_copy(update={"image_id": operator.image_id()})
+            key = attempt.identity.place.failed_step_key(attempt.identity.try_number)
+            attempt.store.put_if_absent(key, seal.model_copy(update={"runtime": runtime}).to_bytes(), durable=False)
+    except NotFound:
+        return  # it failed before there was anything to start
+    except (ArtifactError, OSError) as error:
+        operator.log.warning("What attempt %s had started is not written down: %s", attempt.id, error)
 
 
 def is_kept(store: Store, place: Place, attempt_id: str) -> bool:

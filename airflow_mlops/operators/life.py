@@ -41,7 +41,7 @@ from airflow_mlops.operators.failures import (
     Unforeseen,
 )
 from airflow_mlops.operators.identity import TaskIdentity
-from airflow_mlops.operators.keeping import keep
+from airflow_mlops.operators.keeping import keep, remember
 from airflow_mlops.operators.policy import check_runtime
 from airflow_mlops.operators.preparation import invocation_of, names_of, parameters_of, seal_of, wires_of
 from airflow_mlops.operators.publish import commit_outputs, commit_references
@@ -79,9 +79,11 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
     except (InfrastructureFailure, StepDetached):
         # Another try follows. What goes on without us, or has ended well, is for that one to go on with.
         if not operator.lives_on():
+            remember(operator, attempt)
             _discard(operator, attempt)
         raise
     except BaseException as failure:
+        remember(operator, attempt)
         if not keep(operator, attempt, failure):
             _discard(operator, attempt)
         raise

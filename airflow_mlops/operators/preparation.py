@@ -192,7 +192,8 @@ def seal_of(
         "attempt": attempt.id,
         "starter": identity.ti_id,
     }
-    return Seal.model_validate({"step": step, "run": run})
+    runtime = operator.sealed_runtime(attempt) if attempt.invocation is not None else None
+    return Seal.model_validate({"step": step, "run": run, "runtime": runtime})
 
 
 def rendered_text(operator: StepOperator, text: str, names: Mapping[str, Any]) -> str:

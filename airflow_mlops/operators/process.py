@@ -28,6 +28,7 @@ from airflow_mlops.operators.ownership import ensure_owner
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt, Ended
     from airflow_mlops.operators.logs import LineLog
+    from airflow_mlops.operators.program import Invocation
 
 _NOT_FOUND = "expected a program of the source folder (./train.sh), of the environment whose python runs the step, or on the worker's PATH"
 _CANNOT_RUN = {
@@ -63,6 +64,10 @@ class ProcessStepOperator(StepOperator):
         """The contract's paths below the attempt's own scratch folder."""
         return Layout(str(attempt.workspace))
 
+    def sealed_runtime(self, attempt: Attempt) -> dict[str, Any]:
+        """The virtual environment, beside what every step has."""
+        return {**super().sealed_runtime(attempt), "venv": self.venv}
+
     def run_program(self, attempt: Attempt) -> Ended:
         """
         Start the program, log what it prints, and wait for its end.
@@ -73,7 +78,7 @@ class ProcessStepOperator(StepOperator):
         from airflow_mlops.operators import scratch, staging
         from airflow_mlops.operators.attempt import Ended
 
-        self._link(attempt)
+        self.link(attempt)
         secrets = scratch.memory_folder(attempt.workspace)
         try:
             if attempt.secret_files:
@@ -117,7 +122,8 @@ class ProcessStepOperator(StepOperator):
                 {"process": {"pid": process.pid, "started": self._started}, "grace": self.grace_seconds()}, attempt
             )
 
-    def _link(self, attempt: Attempt) -> None:
+    def link(self, attempt: Attempt) -> None:
+        """Show the program its inputs, outputs and checkpoint under the contract's names."""
         from airflow_mlops.operators.staging import link_inputs
 
         link_inputs(attempt)
@@ -133,12 +139,7 @@ class ProcessStepOperator(StepOperator):
             raise CannotStart(
                 f"step '{self.task_id}' has no command; the process runtime has no image whose command it could run"
             )
-        folder = invocation.working_directory or str(attempt.tmp)
-        environment = {
-            **self._inherited(),
-            **invocation.environment,
-            **invocation.secret_environment,
-        }
+        folder, environment = self.surroundings(invocation, attempt)
         try:
             process = self._process = subprocess.Popen(  # noqa: S603 - running the user's program is what a step is for
                 invocation.argv,
@@ -158,6 +159,15 @@ class ProcessStepOperator(StepOperator):
             ) from error
         self._started = time.time()
         return self._follow(process, attempt, invocation.timeout.total_seconds() if invocation.timeout else None)
+
+    def surroundings(self, invocation: Invocation, attempt: Attempt) -> tuple[str, dict[str, str]]:
+        """
+        Where a program starts, and all of its variables.
+
+        :raises CannotStart: if its virtual environment is not there
+        """
+        variables = {**self._inherited(), **invocation.environment, **invocation.secret_environment}
+        return invocation.working_directory or str(attempt.tmp), variables
 
     def _inherited(self) -> dict[str, str]:
         """The worker's variables that are let through, with the step's python found first."""

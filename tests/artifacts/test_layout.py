@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_mlops.artifacts import Place, encode_component, new_attempt_id
+from airflow_mlops.artifacts import Place, decode_component, encode_component, new_attempt_id
 from airflow_mlops.artifacts.layout import MAX_COMPONENT
 
 SAFE = re.compile(r"[a-z0-9+!][a-z0-9._+!-]*\Z")
@@ -80,6 +80,23 @@ def test_different_texts_stay_apart_on_file_systems_that_ignore_case(text: str) 
     component = encode_component(text)
     if "!-" not in component:
         assert decode(component) == text
+
+
+@given(texts)
+@example("")
+@example("A+2e!b")
+def test_a_name_that_was_not_cut_can_be_read_again(text: str) -> None:
+    component = encode_component(text)
+    decoded = decode_component(component)
+    assert decoded == text or (decoded is None and "!-" in component)
+
+
+@given(st.text("aA.+!-=/_\0ü2e", max_size=12))
+@example("+ff")
+@example("_source")
+def test_what_the_encoding_does_not_make_is_no_name(component: str) -> None:
+    decoded = decode_component(component)
+    assert decoded is None or encode_component(decoded) == component
 
 
 def test_all_hostile_ids_stay_apart() -> None:

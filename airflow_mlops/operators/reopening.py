@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Open the place again that a step's program ran in: image, inputs, environment and step code, as the seal of its attempt says.
+
+What is opened is a place of its own: its outputs and its checkpoint are thrown away, and its container is no attempt of the task.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.artifacts import (
+    Artifact,
+    ArtifactError,
+    Seal,
+    Try,
+    all_generations,
+    find_committed,
+    new_attempt_id,
+    stored_source,
+    unpack_source,
+)
+from airflow_mlops.artifacts.layout import STEP
+from airflow_mlops.operators import staging
+from airflow_mlops.operators.attempt import Attempt
+from airflow_mlops.operators.contract import environment
+from airflow_mlops.operators.docker import DockerStepOperator
+from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.identity import LABEL, MANAGED, TaskIdentity
+from airflow_mlops.operators.process import ProcessStepOperator
+from airflow_mlops.operators.program import Invocation
+from airflow_mlops.operators.resolve import ResolvedInputs
+from airflow_mlops.operators.secrets import read_secrets
+from airflow_mlops.spec.parts import Output, Secret
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Place, Store
+    from airflow_mlops.artifacts.manifest import SealedRuntime
+    from airflow_mlops.operators.settings import Settings
+
+SHELL = f"{LABEL}.shell"
+"""Label of a container that somebody looks around in."""
+
+_SEAL = re.compile(r"(?:[0-9a-f]{12}/step|step-[0-9]{1,9})\.json\Z")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,127}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor(TaskIdentity):
+    """Who looks around in the place of a step. No try of the task must take the container for an attempt of its own."""
+
+    def labels(self, attempt: str) -> dict[str, str]:
+        """Labels of the container."""
+        return {MANAGED: "true", f"{LABEL}.instance": self.instance, SHELL: attempt}
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """
+    A place that is ready, but for the container.
+
+    :param program: what the step ran there, as words
+    :param missing: why secrets are not there, if some are not
+    """
+
+    operator: DockerStepOperator | ProcessStepOperator
+    attempt: Attempt
+    program: Sequence[str]
+    missing: Sequence[str]
+
+
+def newest_seal(store: Store, place: Place) -> Seal | None:
+    """
+    The seal of the last try of a step that was started; ``None`` if there is none.
+
+    :param place: its generation does not matter
+    :raises ArtifactError: if the store cannot be read
+    """
+    for generation in all_generations(store, place):
+        found = max(_seals(store, generation), key=lambda seal: (seal.run.try_, _image_id(seal) or ""), default=None)
+        if found is None:
+            continue
+        committed = find_committed(store, generation)
+        if committed is not None and committed[0].attempt == found.run.attempt and found.runtime is not None:
+            image = committed[0].runtime.get("image_id")
+            found = found.model_copy(update={"runtime": found.runtime.model_copy(update={"image_id": image})})
+        return found
+    return None
+
+
+def reopen(
+    seal: Seal, place: Place, store: Store, settings: Settings, argv: Sequence[str], *, terminal: bool
+) -> Reopened:
+    """
+    Bring everything that the program of a step had to this machine.
+
+    :param argv: what is to run in place of the program
+    :param terminal: whether it runs on a terminal
+    :raises BadStep: if the step ran no program, or somewhere else
+    :raises ArtifactError: if something of it is gone, or was changed since
+    """
+    step, runtime = seal.step, seal.runtime
+    if runtime is None or step.runtime not in ("docker", "process"):
+        raise BadStep(f"step '{step.name}' ran no program here; expected a step that ran on Docker or as a process")
+    operator = _operator(seal, runtime, argv, terminal)
+    attempt = Attempt.plan(_visitor(seal, place), store, settings, new_attempt_id())
+    attempt.outputs = attempt.workspace / "outputs"
+    attempt.make()
+    try:
+        inputs = _inputs(seal)
+        staging.stage(operator, attempt, inputs)
+        if step.source is not None:
+            unpack_source(stored_source(store, place, step.source), attempt.source)
+            attempt.source_digest = step.source
+        if runtime.checkpoint:
+            _copy_checkpoint(attempt, seal)
+        attempt.step_json.write_bytes(seal.to_bytes())
+        layout = operator.layout(attempt)
+
+        def here(text: str) -> str:
+            """A text with the folder that the program saw, as it is called now."""
+            return text.replace(runtime.root, layout.root)
+
+        secrets, missing = _secrets(runtime.secrets)
+        attempt.secret_files, secret_environment = secrets
+        variables = environment(
+            layout,
+            input_paths=inputs.paths(layout),
+            parameters=step.params,
+            outputs=operator.outputs,
+            secret_files={name: f"{layout.secrets}/{name}" for name in attempt.secret_files},
+            checkpoint=runtime.checkpoint,
+        )
+        attempt.invocation = Invocation(
+            image=runtime.image_id or step.image,
+            command=argv,
+            args=(),
+            environment={**variables, **{name: here(value) for name, value in step.env.items()}},
+            secret_environment=secret_environment,
+            working_directory=layout.source if attempt.has_source else None,
+            timeout=None,
+        )
+    except BaseException:
+        attempt.close()
+        raise
+    program = [here(word) for word in (*step.entrypoint, *step.command, *step.args)]
+    return Reopened(operator, attempt, program, missing)
+
+
+def _operator(
+    seal: Seal, runtime: SealedRuntime, argv: Sequence[str], terminal: bool
+) -> DockerStepOperator | ProcessStepOperator:
+    step = seal.step
+    outputs = {
+        name: Output.model_validate({"type": output.type, "file": _file(output.path, f"/outputs/{name}/")})
+        for name, output in step.outputs.items()
+    }
+    common: dict[str, Any] = {"task_id": step.name, "command": list(argv), "outputs": outputs}
+    if step.runtime == "process":
+        return ProcessStepOperator(**common, venv=runtime.venv)
+    from docker.types import Ulimit
+
+    from airflow_mlops.operators.docker_seal import SURROUNDINGS
+
+    keywords = {name: value for name, value in runtime.docker.items() if name in SURROUNDINGS}
+    if "ulimits" in keywords:
+        keywords["ulimits"] = [Ulimit(**limit) for limit in keywords["ulimits"]]
+    operator = DockerStepOperator(
+        **common,
+        **keywords,
+        image=step.image,
+        user=step.user,
+        working_dir=step.working_dir,
+        tty=terminal,
+        volumes=[_volume(text) for text in step.mounts],
+        cpu=runtime.cpu,
+        memory=runtime.memory,
+        gpu=runtime.gpu,
+        shm=runtime.shm,
+    )
+    operator.stdin_open = True
+    return operator
+
+
+def _volume(text: str) -> dict[str, Any]:
+    mounted, _, mode = text.rpartition(":") if text.endswith(":ro") else (text, "", "")
+    source, _, target = mounted.rpartition(":")
+    return {"source": source, "target": target, "read_only": mode == "ro"}
+
+
+def _inputs(seal: Seal) -> ResolvedInputs:
+    inputs = ResolvedInputs()
+    for name, sealed in seal.step.inputs.items():
+        output = sealed.uri.rpartition("/outputs/")[2].partition("/")[0]
+        document = {
+            "name": output if _NAME.match(output) else name,
+            "type": sealed.type,
+            "uri": sealed.uri,
+            "digest": sealed.digest,
+            "file": _file(sealed.path or "", f"/inputs/{name}/"),
+            "metadata": sealed.metadata,
+        }
+        inputs.artifacts[name] = Artifact.from_json(document)
+        if sealed.path is None:
+            inputs.unstaged.add(name)
+    return inputs
+
+
+def _file(path: str, folder: str) -> str | None:
+    """The name that a file has in a folder of the contract; ``None`` where the path is the folder itself."""
+    return path.rpartition(folder)[2] if folder in path else None
+
+
+def _visitor(seal: Seal, place: Place) -> Visitor:
+    run = seal.run
+    current = Try(
+        id=run.starter,
+        map_index=run.map_index,
+        try_number=run.try_,
+        max_tries=run.try_,
+        retries=0,
+        clears=0,
+        run_started=0,
+    )
+    return Visitor(
+        place.instance,
+        place.pipeline,
+        place.run,
+        place.step,
+        current,
+        generation=run.generation,
+        incarnation=run.incarnation,
+    )
+
+
+def _copy_checkpoint(attempt: Attempt, seal: Seal) -> None:
+    """A copy of the step's checkpoint as it is now: looking around must not change what the next try goes on from."""
+    attempt.checkpoint = attempt.workspace / "checkpoint"
+    key = attempt.identity.place.checkpoint_key
+    if attempt.store.exists(key):
+        attempt.store.download(key, attempt.checkpoint)
+    attempt.checkpoint.mkdir(exist_ok=True)
+
+
+def _secrets(references: Mapping[str, Mapping[str, str]]) -> tuple[tuple[dict[str, str], dict[str, str]], list[str]]:
+    files: dict[str, str] = {}
+    variables: dict[str, str] = {}
+    missing = []
+    for name, reference in references.items():
+        try:
+            some_files, some_variables = read_secrets({name: Secret.model_validate(dict(reference))})
+        except BadStep as error:
+            missing.append(str(error))
+            continue
+        files.update(some_files)
+        variables.update(some_variables)
+    return (files, variables), missing
+
+
+def _seals(store: Store, generation: Place) -> Iterator[Seal]:
+    """Seals of a generation that can be read, and are of it."""
+    keys = store.list(generation.generation_key)
+    folder = f"{generation.generation_key}/"
+    candidates = [*keys, *(f"{key}/{STEP}" for key in keys)]
+    for key in candidates:
+        if not _SEAL.match(key.removeprefix(folder)):
+            continue
+        try:
+            seal = Seal.from_bytes(store.read(key, Seal.limit))
+        except ArtifactError:
+            continue
+        own = replace(generation, generation=seal.run.generation, incarnation=seal.run.incarnation)
+        if own == generation and (seal.step.pipeline, seal.run.id, seal.step.name) == (own.pipeline, own.run, own.step):
+            yield seal
+
+
+def _image_id(seal: Seal) -> str | None:
+    return seal.runtime.image_id if seal.runtime is not None else None

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Let somebody into a place that was opened again: one container or process on their terminal, gone when they leave."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_mlops.operators import scratch, staging
+from airflow_mlops.operators.docker import DockerStepOperator
+from airflow_mlops.operators.docker_errors import daemon_errors
+from airflow_mlops.operators.failures import CannotStart
+
+if TYPE_CHECKING:
+    from airflow_mlops.operators.docker_image import Image
+    from airflow_mlops.operators.reopening import Reopened
+
+SHELL = ("sh", "-c", "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi")
+"""bash where there is one."""
+
+
+def visit(place: Reopened, say: Callable[[str], None]) -> int:
+    """
+    Run what somebody wants to run there, on the terminal of this process, and remove the place afterwards.
+
+    :param say: told what is not as it was
+    :return: its exit code
+    :raises CannotStart: if it cannot be run
+    :raises InfrastructureFailure: if the Docker daemon fails
+    """
+    try:
+        if isinstance(place.operator, DockerStepOperator):
+            with daemon_errors(place.operator.task_id):
+                return _in_container(place, place.operator, say)
+        return _in_process(place)
+    finally:
+        scratch.remove_scratch(place.attempt.workspace)
+
+
+def _in_container(place: Reopened, operator: DockerStepOperator, say: Callable[[str], None]) -> int:
+    attempt = place.attempt
+    client = shutil.which("docker")
+    if client is None:
+        raise CannotStart(
+            "the command 'docker' is not installed here, and it is what connects a terminal to a container"
+        )
+    operator.use_image(_image(place, operator, say))
+    try:
+        container = operator.make_container(attempt)
+        # An attached client ends with the exit code of the container's program.
+        argv = [client, *_daemon(operator), "start", "--attach", "--interactive", container]
+        return _on_terminal(argv, dict(os.environ))
+    finally:
+        operator.forget_program(attempt)
+        operator.let_go()
+
+
+def _image(place: Reopened, operator: DockerStepOperator, say: Callable[[str], None]) -> Image:
+    """The very image that the step ran, whatever has its name by now."""
+    from docker.errors import ImageNotFound
+
+    from airflow_mlops.operators.docker_image import find_image, need_image
+
+    invocation = place.attempt.invocation
+    ran = invocation.image if invocation else None
+    try:
+        if ran is not None:
+            return find_image(operator.cli, ran)
+    except ImageNotFound:
+        pass
+    found = need_image(operator.cli, operator.image, task_id=operator.task_id, pull=False, log=operator.log)
+    if ran is not None and ran != operator.image:
+        say(f"the image that the step ran ({ran[:19]}) is gone; this is what is called {operator.image} now")
+    return found
+
+
+def _daemon(operator: DockerStepOperator) -> list[str]:
+    """Options that make Docker's own client talk to the daemon that the operator talks to."""
+    urls = [operator.docker_url] if isinstance(operator.docker_url, str) else list(operator.docker_url)
+    found = operator.cli.base_url
+    if found.startswith("http+docker:"):
+        # The library takes unix://var/run/docker.sock, the provider's default, for an absolute path as well.
+        url = f"unix:///{next(one for one in urls if one.startswith('unix:')).removeprefix('unix:').lstrip('/')}"
+    else:
+        url = f"tcp://{found.partition('://')[2]}"
+    options = ["--host", url]
+    if operator.tls_ca_cert and operator.tls_client_cert and operator.tls_client_key:
+        options += ["--tlsverify" if operator.tls_verify else "--tls", "--tlscacert", operator.tls_ca_cert]
+        options += ["--tlscert", operator.tls_client_cert, "--tlskey", operator.tls_client_key]
+    return options
+
+
+def _in_process(place: Reopened) -> int:
+    operator, attempt = place.operator, place.attempt
+    assert not isinstance(operator, DockerStepOperator)  # noqa: S101 - the caller told the two apart
+    secrets = scratch.memory_folder(attempt.workspace)
+    operator.link(attempt)
+    if attempt.secret_files:
+        staging.write_secrets(attempt, secrets)
+        (attempt.workspace / "secrets").symlink_to(secrets)
+    invocation = attempt.invocation
+    assert invocation is not None  # noqa: S101 - made when the place was opened
+    folder, variables = operator.surroundings(invocation, attempt)
+    terminal = {name: os.environ[name] for name in ("TERM", "COLORTERM") if name in os.environ}
+    try:
+        return _on_terminal(invocation.argv, {**terminal, **variables}, folder)
+    except OSError as error:
+        raise CannotStart(f"cannot run '{invocation.argv[0]}': {error.strerror}") from error
+
+
+def _on_terminal(argv: list[str], environment: dict[str, str], folder: str | None = None) -> int:
+    """Run a program on this terminal. Ctrl-C is for the program: who looks around must not be thrown out by it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        program = shutil.which(argv[0], path=environment.get("PATH")) or argv[0]
+        process = subprocess.Popen(  # noqa: S603 - what somebody wants to run is what this is for
+            [program, *argv[1:]],
+            env=environment,
+            cwd=Path(folder) if folder else None,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - nothing else runs here
+        )
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)

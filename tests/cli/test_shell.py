@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``shell`` opens the place where a step ran: real runs, real containers, and a real terminal where one is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cli.support import PATIENCE, ROOT, Terminal
+from tests.operators.test_docker import containers
+
+if TYPE_CHECKING:
+    from tests.parts.airflow_home import RunDag
+
+pytest.importorskip("airflow")
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
+SPEC = """\
+apiVersion: mlops/v1
+name: looked-at
+params: {word: hello}
+source: src
+steps:
+  - name: make
+    kind: preprocess
+    runtime: process
+    params: [word]
+    command: [sh, make.sh]
+    outputs: {text: {type: dataset, file: text.txt}, rows: integer}
+  - name: measure
+    kind: evaluate
+    runtime: RUNTIME
+    IMAGE
+    env: {COLOUR: blue, SEEN: "{{ outputs.metrics.path }}"}
+    secrets: {TOKEN: {variable: api_token, as: env}, KEY: {variable: api_key}}
+    checkpoint: true
+    inputs: {text: make.text, rows: make.rows}
+    command: [sh, -c, 'echo 1 > $MLOPS_CHECKPOINT/epoch; sleep 0; exit 3', "{{ inputs.text.path }}"]
+    outputs: {metrics: metrics}
+"""
+MAKE = 'echo $MLOPS_PARAM_WORD > "$MLOPS_OUTPUT_TEXT"; printf 7 > "$MLOPS_OUTPUT_ROWS"\n'
+LOOK = """
+cat $MLOPS_INPUT_TEXT $MLOPS_CHECKPOINT/epoch; cat make.sh; cat $MLOPS_SECRET_KEY; echo
+echo $COLOUR $TOKEN $MLOPS_PARAM_ROWS $(basename $SEEN) $SEEN
+echo 2 > $MLOPS_CHECKPOINT/epoch && touch $SEEN $HOME/note && exit 5
+"""
+SECRETS = {"AIRFLOW_VAR_API_TOKEN": "sesame-1", "AIRFLOW_VAR_API_KEY": "sesame-2"}
+
+
+def user_with(home: Path, runtime: str, image: str = "") -> Terminal:
+    """A user whose pipeline has failed at its second step; the code was edited since."""
+    (home / "src").mkdir()
+    (home / "src" / "make.sh").write_text(MAKE)
+    text = SPEC.replace("RUNTIME", runtime).replace("    IMAGE\n", f"    image: {image}\n" if image else "")
+    (home / "looked-at.yaml").write_text(text)
+    user = Terminal(home)
+    said = user.run("run", "looked-at.yaml", "-p", "word=servus", **SECRETS)
+    assert said.code == 1, said.out + said.err
+    assert "ended with exit code 3" in said.out
+    (home / "src" / "make.sh").write_text("echo edited since\n")
+    return user
+
+
+@pytest.fixture(scope="module")
+def on_process(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
+    return user_with(tmp_path_factory.mktemp("user"), "process")
+
+
+@pytest.fixture(scope="module")
+def on_docker(tmp_path_factory: pytest.TempPathFactory, docker_daemon: str, busybox_image: str) -> Terminal:
+    return user_with(tmp_path_factory.mktemp("user"), "docker", "mlops-busybox:1")
+
+
+def look(user: Terminal, **environment: str) -> None:
+    """Look around twice: what the first visit writes is not there at the second."""
+    before = all_files(user.home)
+    for _ in range(2):
+        said = user.run("shell", "last", "measure", "--", "sh", "-c", LOOK, **SECRETS, **environment)
+        assert said.code == 5, said.out + said.err
+        text, epoch, source, key, facts = said.out.splitlines()
+        assert (text, epoch, source, key) == ("servus", "1", MAKE.strip(), "sesame-2")
+        assert facts.startswith("blue sesame-1 7 metrics ")
+        # What the environment says of paths holds where the program is now.
+        assert facts.split()[-1] != "$SEEN"
+    assert all_files(user.home) == before
+
+
+def all_files(home: Path) -> dict[str, int]:
+    """Files and their sizes, but for bytecode."""
+    return {
+        str(path): path.stat().st_size
+        for path in home.rglob("*")
+        if path.is_file() and "bytecode" not in path.parts and "__pycache__" not in path.parts
+    }
+
+
+def test_a_failed_process_can_be_looked_at_with_the_code_that_it_ran(on_process: Terminal) -> None:
+    look(on_process)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("transfer", ["bind", "auto"])
+def test_a_failed_container_can_be_looked_at_and_nothing_is_left(on_docker: Terminal, transfer: str) -> None:
+    look(on_docker, AIRFLOW__MLOPS__DOCKER_TRANSFER=transfer)
+    assert containers() == []
+
+
+@pytest.mark.docker
+def test_a_daemon_that_does_not_see_our_files_is_no_hindrance(on_docker: Terminal) -> None:
+    look_for = "cat $MLOPS_INPUT_TEXT $MLOPS_CHECKPOINT/epoch"
+    said = on_docker.run(
+        "shell", "last", "measure", "--", "sh", "-c", look_for,
+        AIRFLOW__MLOPS__DOCKER_TRANSFER="volume", AIRFLOW_VAR_API_TOKEN="sesame-1",
+    )  # fmt: skip
+    assert (said.code, said.out) == (0, "servus\n1\n"), said.err
+    assert "secret 'KEY'" in said.err and "AIRFLOW_VAR_API_KEY" in said.err
+    assert containers() == []
+
+
+@pytest.mark.docker
+def test_the_container_is_no_attempt_of_the_task(on_docker: Terminal) -> None:
+    labels = labels_of_a_visit(on_docker)
+    assert set(labels) == {"mlops.managed", "mlops.instance", "mlops.shell"}
+    assert containers() == []
+
+
+def labels_of_a_visit(user: Terminal) -> dict[str, str]:
+    """Labels of the container of a visitor that waits on a terminal, who then leaves."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "airflow_mlops", "shell", "last", "measure"],
+        env=user.environment | SECRETS | {"TERM": "xterm"},
+        cwd=user.home,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    try:
+        said = read_until(controller, b"leave with exit or Ctrl-D")
+        assert b"step measure, try 1 of run" in said and b"it ran: sh -c" in said
+        os.write(controller, b"echo w''orks; test -t 0 && echo termi''nal; cat $MLOPS_INPUT_TEXT\n")
+        said = read_until(controller, b"servus")
+        assert b"works" in said and b"terminal" in said
+        (container,) = containers()
+        found = subprocess.check_output(["docker", "inspect", "--format", "{{json .Config.Labels}}", container])
+        os.write(controller, b"\x03exit 9\n")  # Ctrl-C first: it is for the shell
+        assert process.wait(PATIENCE) == 9
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        os.close(controller)
+    labels: dict[str, str] = json.loads(found)
+    return labels
+
+
+def read_until(descriptor: int, wanted: bytes) -> bytes:
+    """What a terminal shows, up to some words."""
+    seen = b""
+    while wanted not in seen:
+        try:
+            seen += os.read(descriptor, 4096)
+        except OSError:
+            raise AssertionError(f"the program ended; it showed {seen!r}") from None
+    return seen
+
+
+@pytest.mark.docker
+def test_the_image_is_the_one_that_ran_whatever_has_its_name_now(
+    tmp_path: Path, docker_daemon: str, busybox_image: str
+) -> None:
+    docker("tag", "mlops-busybox:1", "mlops-moved:1")
+    try:
+        user = user_with(tmp_path, "docker", "mlops-moved:1")
+        other = docker("create", "mlops-busybox:1", "true")
+        docker("commit", "--change", "ENV WHICH=new", other, "mlops-moved:1")
+        docker("rm", other)
+        said = user.run("shell", "last", "measure", "--", "sh", "-c", "echo which=$WHICH", **SECRETS)
+        assert (said.code, said.out) == (0, "which=\n"), said.err
+        (tmp_path / "made").mkdir()
+        made = user_with(tmp_path / "made", "docker", "mlops-moved:1")
+        docker("rmi", "mlops-moved:1")
+        docker("tag", "mlops-busybox:1", "mlops-moved:1")
+        said = made.run("shell", "last", "measure", "--", "sh", "-c", "echo which=$WHICH", **SECRETS)
+        assert (said.code, said.out) == (0, "which=\n")
+        assert "is gone; this is what is called mlops-moved:1 now" in said.err
+    finally:
+        docker("rmi", "mlops-moved:1")
+
+
+def docker(*words: str) -> str:
+    return subprocess.check_output(["docker", *words], text=True).strip()
+
+
+def test_a_step_that_succeeded_can_be_looked_at_and_stays_as_it_was(on_process: Terminal) -> None:
+    before = all_files(on_process.home)
+    said = on_process.run("shell", "last", "make", "--", "sh", "-c", "sh make.sh && cat $MLOPS_OUTPUT_TEXT")
+    assert (said.code, said.out) == (0, "servus\n"), said.err
+    assert all_files(on_process.home) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["last", "measrue"], "did you mean 'measure'?"),
+        (["last", "measure[x]"], "train[2]"),
+        (["never", "measure"], "no run 'never'"),
+        (["last", "measure", "--", "nonesuch"], "cannot run 'nonesuch'"),
+    ],
+)
+def test_what_cannot_be_opened_is_said(on_process: Terminal, words: list[str], expected: str) -> None:
+    said = on_process.run("shell", *words, **SECRETS)
+    assert said.code == 2
+    assert expected in said.err
+    assert "Traceback" not in said.err
+
+
+def test_an_input_that_was_changed_since_is_refused(tmp_path: Path) -> None:
+    user = user_with(tmp_path, "process")
+    (text,) = tmp_path.glob("mlops/store/**/text.txt")
+    text.parent.chmod(0o755)
+    text.chmod(0o644)
+    text.write_text("forged\n")
+    said = user.run("shell", "last", "measure", "--", "true", **SECRETS)
+    assert said.code == 2
+    assert "text.txt was changed after its commit" in said.err
+
+
+DAG = """
+from airflow.sdk import DAG
+from airflow_mlops.operators import DockerContainerOperator
+with DAG("deployed", schedule=None) as dag:
+    DockerContainerOperator.partial(task_id="step", image="mlops-busybox:1", command=["sh", "-c", "exit 3"]).expand(
+        env=[{"WHO": "a"}, {"WHO": "b"}])
+"""
+
+
+@pytest.mark.docker
+def test_a_run_of_a_deployment_is_named_by_its_dag(run_dag: RunDag, docker_daemon: str, busybox_image: str) -> None:
+    result: Any = run_dag(DAG)
+    command = [sys.executable, "-m", "airflow_mlops", "shell", "--dag", "deployed", result.run_id, "step[1]"]
+    said = subprocess.run(
+        [*command, "--", "sh", "-c", "echo $WHO"], check=False, capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT
+    )  # fmt: skip
+    assert (said.returncode, said.stdout) == (0, "b\n"), said.stderr
+    assert containers() == []
