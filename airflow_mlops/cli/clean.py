@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-``clean``: remove what runs of this machine left, in their folders and in their stores.
+``clean``: remove what runs of this machine left, in their folders and in their stores, or what crashes left in a deployment.
 
-A live run is never touched, nor what belongs to another instance.
+Only what is asked for with ``--yes`` is removed. A live run is never touched, nor what belongs to another instance.
 """
 
 from __future__ import annotations
@@ -19,26 +19,63 @@ if TYPE_CHECKING:
     from airflow_mlops.cli.embedded import RunRecord
 
 
-@click.command(short_help="Remove runs that have ended, and their artifacts.")
-@click.option("--older-than", metavar="TIME", callback=read_duration, help="Runs that ended before this time: 12h, 7d.")
+@click.command(short_help="Remove runs that have ended, or what crashes left.")
+@click.option(
+    "--older-than",
+    metavar="TIME",
+    callback=read_duration,
+    help="Runs that ended before this time: 12h, 7d. With --deployment: tasks.  [default: 1h]",
+)
 @click.option("--run", "run", metavar="RUN", help="One run.")
 @click.option("--all", "everything", is_flag=True, help="All runs that have ended.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--deployment", is_flag=True, help="What crashes left in the deployment that is configured here.")
+@click.option("--dag", "dags", metavar="DAG_ID", multiple=True, help="With --deployment: of this DAG alone.")
+@click.option("--docker-url", metavar="URL", help="With --deployment: the Docker daemon.  [default: DOCKER_HOST]")
+@click.option("--stop-running", is_flag=True, help="With --deployment: end programs whose task has ended.")
+@click.option("--yes", is_flag=True, help="Remove it; without this, say what would be removed.")
 @click.pass_context
-def clean(ctx: click.Context, older_than: timedelta | None, run: str | None, everything: bool, dry_run: bool) -> None:
-    """Remove runs that have ended: their logs, and their artifacts in the store."""
+def clean(
+    ctx: click.Context,
+    older_than: timedelta | None,
+    run: str | None,
+    everything: bool,
+    deployment: bool,
+    dags: tuple[str, ...],
+    docker_url: str | None,
+    stop_running: bool,
+    yes: bool,
+) -> None:
+    """
+    Remove runs that have ended: their logs, and their artifacts in the store. Or, with --deployment, what crashes left.
+
+    Nothing is removed without --yes.
+
+    --deployment is for a host with the configuration and database of an Airflow: containers, volumes, scratch folders and
+    uncommitted attempts of task instances that this Airflow calls finished. Never what is committed, kept by keep_failed,
+    or of a task that has not ended or that Airflow does not know.
+    """
+    if deployment:
+        from airflow_mlops.cli.deployment import DEFAULT_AGE, Request, clean_deployment
+
+        if run is not None or everything:
+            raise click.UsageError("--run and --all are for local runs; expected neither with --deployment", ctx)
+        request = Request(older_than if older_than is not None else DEFAULT_AGE, dags, docker_url, stop_running)
+        ctx.exit(clean_deployment(request, remove=yes))
+    if dags or docker_url is not None or stop_running:
+        raise click.UsageError("--dag, --docker-url and --stop-running are for --deployment", ctx)
     if sum(choice is not None and choice is not False for choice in (older_than, run, everything)) != 1:
-        raise click.UsageError("expected exactly one of --older-than, --run, --all", ctx)
+        raise click.UsageError("expected exactly one of --older-than, --run, --all, or --deployment", ctx)
     chosen = _chosen(older_than, run)
     removed = 0
     for record in chosen:
         try:
-            for line in _remove(record, dry_run):
+            for line in _remove(record, dry_run=not yes):
                 click.echo(line)
             removed += 1
         except Exception as error:  # noqa: BLE001 - one run that cannot be removed must not keep the others
             click.echo(f"{record.path.name}: not removed: {error}", err=True)
-    click.echo(f"{removed} run{'s' if removed != 1 else ''} {'would be removed' if dry_run else 'removed'}")
+    hint = "; remove with --yes" if removed and not yes else ""
+    click.echo(f"{removed} run{'s' if removed != 1 else ''} {'removed' if yes else 'would be removed'}{hint}")
     ctx.exit(SUCCESS if removed == len(chosen) else FAILED)
 
 
@@ -59,7 +96,7 @@ def _chosen(older_than: timedelta | None, run: str | None) -> list[RunRecord]:
     return [record for record in ended if (moment := record.ended or record.started) is not None and moment < border]
 
 
-def _remove(record: RunRecord, dry_run: bool) -> list[str]:
+def _remove(record: RunRecord, *, dry_run: bool) -> list[str]:
     """The store first: a folder that is left can be cleaned again, artifacts that no folder knows of cannot."""
     from airflow_mlops.cli.embedded import remove_run
     from airflow_mlops.cli.leftovers import attempts_in, sweep

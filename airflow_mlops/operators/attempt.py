@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from airflow_mlops.operators.program import Invocation
     from airflow_mlops.operators.resolve import ResolvedInputs
     from airflow_mlops.operators.settings import Settings
+
+OWNER = "attempt.json"
+"""In a scratch folder: whose it is, as the labels of a container say it."""
 
 SHORTEST_SECRET = 4
 """Characters: masking shorter values would make the log unreadable and hide nothing."""
@@ -78,6 +82,7 @@ class Attempt:
         """Make the folders. Where the store is a folder, the program writes its outputs straight into it."""
         self.workspace.parent.mkdir(parents=True, exist_ok=True)
         self.workspace.mkdir(mode=0o700, exist_ok=self.adopted)
+        (self.workspace / OWNER).write_text(json.dumps(self.identity.labels(self.id)), encoding="utf-8")
         for folder in (self.outputs, self.inputs_folder, self.tmp, self.source):
             folder.mkdir(parents=True, exist_ok=True)
 

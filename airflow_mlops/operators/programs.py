@@ -8,6 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 
 
+def programs() -> dict[int, str]:
+    """Process ids of the programs of attempts on this machine, with the path of the seal that each was started with."""
+    import psutil
+
+    found = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if seal := process.environ().get("MLOPS_STEP_JSON"):
+                found[process.pid] = seal
+    return found
+
+
 def kill_programs(folder: Path) -> list[int]:
     """
     Kill every process that belongs to an attempt whose scratch folder is, or lies in, a folder; its children inherit what they are known by.
@@ -17,9 +29,9 @@ def kill_programs(folder: Path) -> list[int]:
     import psutil
 
     killed = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get("MLOPS_STEP_JSON", "").startswith(f"{folder}{os.sep}"):
-                process.kill()
-                killed.append(process.pid)
+    for number, seal in programs().items():
+        if seal.startswith(f"{folder}{os.sep}"):
+            with suppress(psutil.Error):
+                psutil.Process(number).kill()
+                killed.append(number)
     return killed

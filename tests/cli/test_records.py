@@ -77,7 +77,7 @@ def test_clean_leaves_live_runs_alone(capsys: pytest.CaptureFixture[str]) -> Non
     live, ended = new_run_directory("live"), ended_run("ended")
     try:
         assert call(capsys, "clean", "--run", live.name).code == 2
-        assert call(capsys, "clean", "--all").out.endswith("1 run removed\n")
+        assert call(capsys, "clean", "--all", "--yes").out.endswith("1 run removed\n")
         assert live.exists() and not ended.exists()
     finally:
         release(live)
@@ -85,7 +85,7 @@ def test_clean_leaves_live_runs_alone(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_clean_leaves_what_is_younger(capsys: pytest.CaptureFixture[str]) -> None:
     ended = ended_run("ended")
-    assert call(capsys, "clean", "--older-than", "1h").out == "0 runs removed\n"
+    assert call(capsys, "clean", "--older-than", "1h", "--yes").out == "0 runs removed\n"
     assert ended.exists()
 
 
@@ -96,7 +96,7 @@ def test_clean_leaves_the_artifacts_of_another_instance(
     foreign.mkdir(parents=True)
     ended = ended_run("churn")
     write_order(ended, Order(**{**vars(ORDER), "store": (tmp_path / "store").as_uri(), "instance": "other"}))
-    said = call(capsys, "clean", "--all")
+    said = call(capsys, "clean", "--all", "--yes")
     assert said.code == 0
     assert "belong to instance other and stay" in said.out
     assert foreign.exists() and not ended.exists()

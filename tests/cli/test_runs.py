@@ -350,7 +350,7 @@ def test_clean_removes_what_a_killed_run_left(user: Terminal) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     finish(process)
     await_true(lambda: [run for run in json.loads(user.run("runs", "--json").out) if run["alive"]] == [])
-    said = user.run("clean", "--run", "stubborn")
+    said = user.run("clean", "--run", "stubborn", "--yes")
     assert said.code == 0, said.err
     assert not lives(program)
     assert not workspace.exists()
@@ -375,9 +375,9 @@ def test_two_runs_at_once_do_not_disturb_each_other_and_clean_removes_them(user:
     assert [path.read_text() for path in texts] == ["one\n", "two\n"]
 
     run = documents[0]["run"]
-    would = user.run("clean", "--run", run, "--dry-run")
+    would = user.run("clean", "--run", run)
     assert would.code == 0 and documents[0]["store"] in would.out and texts[0].exists()
-    assert user.run("clean", "--run", run).code == 0
+    assert user.run("clean", "--run", run, "--yes").code == 0
     assert not Path(documents[0]["store"].removeprefix("file://")).exists()
     assert not (user.home / "mlops" / "runs" / run).exists()
     assert texts[1].exists()

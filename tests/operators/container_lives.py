@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -288,6 +289,36 @@ def marked(af: Containers, dag_id: str) -> str:
     return f"{af.ended(dag_id)}, {outlived}"
 
 
+def abandoned(af: Containers, dag_id: str) -> str:
+    """The worker dies, and before another one follows somebody marks the task as failed. Nobody is left for the container but ``clean``."""
+    kill_worker(_started(af, dag_id))
+    until("second try", lambda: any(row["try_number"] == 2 for row in af.tries(dag_id)))
+    af.mark_failed(dag_id)
+    af.release(dag_id)
+    state = af.ended(dag_id)
+    (container,) = af.containers(dag_id)
+    attempt = container["Labels"]["mlops.attempt"]
+
+    def left() -> str:
+        found = {
+            "container": [one["State"] for one in af.containers(dag_id)],
+            "scratch": [*Path(os.environ["AIRFLOW__MLOPS__WORK_DIR"]).glob(f"mlops-{attempt}")],
+            "attempt": [*af.store.glob(f"*/{dag_id}/run-1/step/-/1/{attempt}")],
+        }
+        return "+".join(name for name, things in found.items() if things) or "nothing"
+
+    before = left()
+    clean = [sys.executable, "-m", "airflow_mlops", "clean", "--deployment", "--dag", dag_id, "--older-than", "1s", "--yes"]
+    until("end of the task long enough ago", lambda: "just ended" not in _output(clean))
+    unasked = left()
+    _output([*clean, "--stop-running"])
+    return f"{state}; {before}; {unasked}; {left()}"
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 GRACE = 12
 """Seconds; Airflow's patience is 5."""
 
@@ -308,6 +339,7 @@ SCENARIOS: dict[str, Callable[[Containers, str], str]] = {
             drained,
             drained_and_stopped,
             marked,
+            abandoned,
         )
     },
     **KILLED,

@@ -48,6 +48,7 @@ def lives(tmp_path_factory: pytest.TempPathFactory, docker_daemon: str, busybox_
         "while_airflow_stands_still",
         "drained",
         "marked",
+        "abandoned",
         *(["drained_and_stopped"] if HEEDS_DRAINS else []),
     )
 
@@ -145,6 +146,13 @@ def test_a_program_that_ignores_sigterm_is_gone_after_its_grace_although_its_tas
     life = lives["marked"]
     assert outcome(life) == ("failed, outlived", 1, [])
     assert (life["left"], attempts(life, "1")) == ([], set())
+
+
+def test_what_nobody_is_left_for_is_removed_by_clean_when_it_is_asked_to(lives: Lives) -> None:
+    life = lives["abandoned"]
+    everything = "container+scratch+attempt"
+    assert life["state"] == f"failed; {everything}; {everything}; nothing"
+    assert (life["ran"], life["left"], attempts(life, "1")) == (1, [], set())
 
 
 def test_nothing_of_all_this_is_left(lives: Lives, killed: Lives) -> None:

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the steps of a deployment may have left: containers and volumes of a daemon, scratch folders of this host, attempts in the store.
+
+Found by the instance id that each carries; whether it may go is not for this module to say.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.artifacts import (
+    ArtifactError,
+    Place,
+    all_generations,
+    decode_component,
+    encode_component,
+    find_committed,
+)
+from airflow_mlops.cli.task_states import Task
+from airflow_mlops.operators.adoption import attempts_of
+from airflow_mlops.operators.attempt import OWNER
+from airflow_mlops.operators.identity import LABEL, MANAGED
+from airflow_mlops.operators.keeping import is_kept
+from airflow_mlops.operators.programs import kill_programs, programs
+from airflow_mlops.operators.scratch import remove_scratch
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+    from airflow_mlops.artifacts import Store
+
+_WORKSPACE = re.compile(r"mlops-([0-9a-f]{12})\Z")
+_OWNER_LIMIT = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """
+    One thing that may be left over.
+
+    :param what: what it is, in words
+    :param attempt: id of the attempt that it belongs to
+    :param task: the task instance; ``None`` for what somebody who looked around left
+    :param made: when it was made, seconds since the epoch; 0 if that does not matter
+    :param alive: whether a program runs in it
+    :param kept: whether it is kept as evidence
+    :param remove: removes it, and ends the program that runs in it
+    """
+
+    what: str
+    attempt: str
+    task: Task | None
+    made: float
+    alive: bool
+    kept: bool
+    remove: Callable[[], object]
+
+
+def in_docker(cli: APIClient, store: Store, instance: str) -> Iterator[Left]:
+    """
+    Containers and volumes of a daemon.
+
+    :raises docker.errors.DockerException: if it does not answer
+    """
+    from airflow_mlops.operators.docker_removal import remove_container
+
+    mine = {"label": [f"{MANAGED}=true", f"{LABEL}.instance={instance}"]}
+    for container in cli.containers(all=True, filters=mine):
+        labels, number = container["Labels"], container["Id"]
+        yield Left(
+            f"container {number[:12]}",
+            _attempt(labels),
+            _task(labels),
+            float(container["Created"]),
+            container["State"] not in ("exited", "dead", "created"),
+            _is_kept(store, instance, labels),
+            partial(remove_container, cli, number),
+        )
+    for volume in cli.volumes(filters=mine)["Volumes"] or ():
+        labels, name = volume["Labels"], volume["Name"]
+        yield Left(
+            f"volume {name}",
+            _attempt(labels),
+            _task(labels),
+            0,
+            False,
+            _is_kept(store, instance, labels),
+            partial(cli.remove_volume, name, force=True),
+        )
+
+
+def in_scratch(work_dir: Path | None, store: Store, instance: str) -> Iterator[Left]:
+    """Scratch folders of this host, with the programs and secrets of their attempts."""
+    parent = work_dir or Path(tempfile.gettempdir())
+    folders = [entry for entry in parent.iterdir() if _WORKSPACE.match(entry.name)] if parent.is_dir() else []
+    running = programs()
+    for folder in sorted(folders):
+        labels = _owner(folder)
+        if labels.get(f"{LABEL}.instance") != instance:
+            continue
+        yield Left(
+            f"folder {folder}",
+            folder.name.removeprefix("mlops-"),
+            _task(labels),
+            folder.lstat().st_mtime,
+            any(seal.startswith(f"{folder}{os.sep}") for seal in running.values()),
+            _is_kept(store, instance, labels),
+            partial(_remove_folder, folder),
+        )
+
+
+def in_store(store: Store, instance: str, dags: tuple[str, ...]) -> Iterator[Left]:
+    """
+    Attempts that were not committed.
+
+    :param dags: DAG ids; all if there are none
+    """
+    for dag, pipeline in _names(store, encode_component(instance)):
+        if dags and dag not in dags:
+            continue
+        for run, run_key in _names(store, pipeline):
+            for task, step_key in _names(store, run_key):
+                for index, _ in _names(store, step_key):
+                    if index == "-" or index.isdigit():
+                        yield from _uncommitted(store, Place(instance, dag, run, task, index))
+
+
+def _uncommitted(store: Store, step: Place) -> Iterator[Left]:
+    for place in all_generations(store, step):
+        attempts = attempts_of(store, place)
+        if not attempts:
+            continue
+        committed = find_committed(store, place)
+        for attempt in attempts:
+            if committed is None or committed[0].attempt != attempt:
+                key = place.attempt_key(attempt)
+                yield Left(
+                    store.uri(key),
+                    attempt,
+                    Task(place.pipeline, place.run, place.step, -1 if place.iteration == "-" else int(place.iteration)),
+                    0,
+                    False,
+                    is_kept(store, place, attempt),
+                    partial(store.delete_tree, key),
+                )
+
+
+def _remove_folder(folder: Path) -> None:
+    kill_programs(folder)
+    remove_scratch(folder)
+    if folder.exists():
+        raise OSError(f"something in {folder} cannot be removed")
+
+
+def _names(store: Store, folder: str) -> Iterator[tuple[str, str]]:
+    """Names of the folders in a folder, and their keys. One that was cut tells nobody its name, and is nobody's to clean."""
+    for key in store.list(folder):
+        component = key.rpartition("/")[2]
+        name = "-" if component == "-" else decode_component(component)
+        if name is not None:
+            yield name, key
+
+
+def _attempt(labels: Mapping[str, str]) -> str:
+    return labels.get(f"{LABEL}.attempt") or labels.get(f"{LABEL}.shell") or "?"
+
+
+def _task(labels: Mapping[str, str]) -> Task | None:
+    if f"{LABEL}.shell" in labels:
+        return None
+    dag, run, task = (labels.get(f"{LABEL}.{name}", "") for name in ("dag", "run", "task"))
+    index = labels.get(f"{LABEL}.map-index", "")
+    return Task(dag, run, task, int(index) if re.fullmatch(r"-?[0-9]{1,9}", index) else -1)
+
+
+def _is_kept(store: Store, instance: str, labels: Mapping[str, str]) -> bool:
+    task, numbers = _task(labels), [labels.get(f"{LABEL}.{name}", "") for name in ("generation", "incarnation")]
+    if task is None or not all(re.fullmatch("[0-9]{1,9}", number) for number in numbers):
+        return False
+    iteration = "-" if task.map_index < 0 else str(task.map_index)
+    place = Place(instance, task.dag, task.run, task.task, iteration)
+    place = replace(place, generation=int(numbers[0]), incarnation=int(numbers[1]))
+    try:
+        return is_kept(store, place, _attempt(labels))
+    except ArtifactError:
+        return False
+
+
+def _owner(folder: Path) -> dict[str, str]:
+    """Labels of the attempt that made a scratch folder. Anybody may make a folder of that name where all have theirs."""
+    try:
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            return {}
+        descriptor = os.open(folder / OWNER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:
+            labels: Any = json.loads(file.read(_OWNER_LIMIT))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
+        return {}
+    return labels

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+``clean --deployment``: remove what crashes left in the deployment that is configured here.
+
+What may go is decided by the Airflow that owns it: only what belongs to a task instance that it calls finished, and that is neither alive
+nor committed nor kept as evidence. Nobody is asked twice: right before something is removed, its task is looked up again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from airflow_mlops.cli import console as looks
+from airflow_mlops.cli.errors import FAILED, SUCCESS, CommandError
+from airflow_mlops.cli.task_states import Task, TaskState, ask_airflow
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+    from airflow_mlops.cli.abandoned import Left
+
+DEFAULT_AGE = timedelta(hours=1)
+"""A task process may take a while to end after its task has."""
+
+_UNKNOWN = "Airflow does not know its task"
+_RUNS = "its program runs"
+
+_SECONDS = 60
+"""For one answer of the Docker daemon."""
+
+_SOCKET = Path("/var/run/docker.sock")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    What was asked for.
+
+    :param age: how long a task must have ended before
+    :param dags: DAG ids; all if there are none
+    :param docker_url: the daemon; ``None`` for that of the environment
+    :param stop_running: also end programs that run on although their task has ended
+    """
+
+    age: timedelta
+    dags: tuple[str, ...]
+    docker_url: str | None
+    stop_running: bool
+
+
+def clean_deployment(request: Request, *, remove: bool) -> int:
+    """
+    Find what is left over, say so and, if asked to, remove it.
+
+    :return: the exit code
+    :raises CommandError: if Airflow's database or the Docker daemon cannot be asked
+    """
+    found = _find(request)
+    states = ask_airflow({one.task for one in found if one.task is not None})
+    alive = {one.attempt for one in found if one.alive}
+    reasons = [_why_it_stays(one, states, alive, request) for one in found]
+    chosen = [one for one, reason in zip(found, reasons, strict=True) if reason is None]
+    done, broken = 0, set[str]()
+    for one in chosen:
+        if not remove:
+            _say(one, "would be removed")
+        elif one.attempt in broken:
+            # Its program may still run, and would work on what is removed next.
+            _say(one, "stays: something else of its attempt could not be removed")
+        else:
+            outcome = _try_to_remove(one, alive, request)
+            done += outcome is True
+            broken |= {one.attempt} if outcome is False else set()
+    _say_what_stays(found, reasons)
+    count = done if remove else len(chosen)
+    words = f"{count} thing{'s' if count != 1 else ''}"
+    hint = "; remove with --yes" if chosen and not remove else ""
+    click.echo(f"{words} {'removed' if remove else 'would be removed'}{hint}")
+    return FAILED if broken else SUCCESS
+
+
+def _find(request: Request) -> list[Left]:
+    """All that carries the id of this deployment; programs come before the files that they work on."""
+    from airflow_mlops.artifacts import instance_id
+    from airflow_mlops.artifacts.instance import KEY
+    from airflow_mlops.cli.abandoned import in_docker, in_scratch, in_store
+    from airflow_mlops.operators.settings import load_settings
+
+    settings = load_settings()
+    store = settings.open_store()
+    if settings.instance is None and store.local_path(KEY) is not None and not store.exists(KEY):
+        return []  # nothing has run here yet, and looking must not make an id
+    instance = instance_id(store, settings.instance)
+    found: list[Left] = []
+    url = request.docker_url or os.environ.get("DOCKER_HOST") or (f"unix://{_SOCKET}" if _SOCKET.exists() else None)
+    if url is None:
+        click.echo("no Docker daemon here: containers and volumes were not looked for", err=True)
+    else:
+        found += in_docker(_daemon(url), store, instance)
+    found += in_scratch(settings.work_dir, store, instance)
+    found += in_store(store, instance, request.dags)
+    return [one for one in found if not request.dags or (one.task is not None and one.task.dag in request.dags)]
+
+
+def _daemon(url: str) -> APIClient:
+    """
+    A connection to a Docker daemon.
+
+    :raises CommandError: if it does not answer: whether programs run is then not known
+    """
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        options = docker.utils.kwargs_from_env() | {"base_url": url}
+        return docker.APIClient(**options, version="auto", timeout=_SECONDS)
+    except DockerException as error:
+        raise CommandError(
+            f"the Docker daemon at {url} does not answer: {error}; nothing was removed, since whether programs run is not known"
+        ) from error
+
+
+def _why_it_stays(one: Left, states: Mapping[Task, TaskState], alive: set[str], request: Request) -> str | None:
+    """Why something is not to be removed; ``None`` if it is."""
+    before = time.time() - request.age.total_seconds()
+    if one.task is not None:
+        reason = _why_it_is_not_over(states.get(one.task), before)
+    else:
+        reason = "it is new" if one.made > before else None
+    if reason is not None:
+        return reason
+    if one.kept:
+        return "it is kept (keep_failed)"
+    stays = one.attempt in alive and (one.task is None or not request.stop_running)
+    return _RUNS if stays else None
+
+
+def _why_it_is_not_over(state: TaskState | None, before: float) -> str | None:
+    """Why a task is not known to be over since a point in time, as seconds since the epoch."""
+    if state is None:
+        return _UNKNOWN
+    if state.ended is None:
+        return "its task has not ended"
+    return "its task has just ended" if state.ended.timestamp() > before else None
+
+
+def _try_to_remove(one: Left, alive: set[str], request: Request) -> bool | None:
+    """Remove something; ``False`` if that cannot be done, ``None`` if its task was cleared meanwhile, so that it stays."""
+    states = ask_airflow([one.task] if one.task is not None else [])
+    if (reason := _why_it_stays(one, states, alive, request)) is not None:
+        _say(one, f"stays: {reason}")
+        return None
+    try:
+        one.remove()
+    except Exception as error:  # noqa: BLE001 - one thing that cannot be removed must not keep the others
+        click.echo(f"{one.what}: not removed: {error}", err=True)
+        return False
+    _say(one, "removed")
+    return True
+
+
+def _say_what_stays(found: Sequence[Left], reasons: Sequence[str | None]) -> None:
+    """What somebody may want to do something about is shown; of all else, how much it is."""
+    quiet = Counter[str]()
+    for one, reason in zip(found, reasons, strict=True):
+        if reason in (_UNKNOWN, _RUNS):
+            hint = "; --stop-running ends it" if reason == _RUNS and one.task is not None else ""
+            _say(one, f"stays: {reason}{hint}")
+        elif reason is not None:
+            quiet[reason] += 1
+    for reason, number in sorted(quiet.items()):
+        click.echo(f"{number} thing{'s' if number != 1 else ''} stay{'s' if number == 1 else ''}: {reason}")
+
+
+def _say(one: Left, what: str) -> None:
+    whose = str(one.task) if one.task is not None else "airflow-mlops shell"
+    click.echo(looks.printable(f"{one.what} ({whose}): {what}"))
