@@ -308,7 +308,18 @@ def abandoned(af: Containers, dag_id: str) -> str:
         return "+".join(name for name, things in found.items() if things) or "nothing"
 
     before = left()
-    clean = [sys.executable, "-m", "airflow_mlops", "clean", "--deployment", "--dag", dag_id, "--older-than", "1s", "--yes"]
+    clean = [
+        sys.executable,
+        "-m",
+        "airflow_mlops",
+        "clean",
+        "--deployment",
+        "--dag",
+        dag_id,
+        "--older-than",
+        "1s",
+        "--yes",
+    ]
     until("end of the task long enough ago", lambda: "just ended" not in _output(clean))
     unasked = left()
     _output([*clean, "--stop-running"])
