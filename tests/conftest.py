@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING
 from tests.parts.airflow_home import airflow_home, isolate_airflow, run_dag
 from tests.parts.docker import docker_daemon
 from tests.parts.images import busybox_image, python_image
+from tests.parts.private_daemon import private_daemon
 from tests.parts.s3 import s3_server, s3_store_url
 
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["airflow_home", "busybox_image", "docker_daemon", "python_image", "run_dag", "s3_server", "s3_store_url"]
+__all__ = [
+    "airflow_home",
+    "busybox_image",
+    "docker_daemon",
+    "private_daemon",
+    "python_image",
+    "run_dag",
+    "s3_server",
+    "s3_store_url",
+]
 
 # Before any test module is loaded: Airflow reads its settings when it is imported.
 isolate_airflow()
