@@ -181,3 +181,12 @@ def test_a_timeout_stops_the_container(run_dag: RunDag) -> None:
     assert result.tasks == {"slow": "failed"}
     assert "longer than its timeout of 2 s" in result.log
     assert containers() == []
+
+
+def test_five_silent_minutes_are_no_trouble(run_dag: RunDag) -> None:
+    program = "echo be''fore; sleep 300; echo af''ter; echo 7 > $MLOPS_OUTPUT_N"
+    result = run_dag(HEAD + f'    step("quiet", {program!r}, outputs={{"n": "integer"}}, infra_retries=0)\n')
+    assert result.tasks == {"quiet": "success"}, result.log
+    assert (result.log.count("before"), result.log.count("after")) == (1, 1)
+    assert result.xcoms["quiet"]["parameters"] == {"n": 7}
+    assert containers() == []

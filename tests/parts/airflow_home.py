@@ -33,7 +33,7 @@ from tests.parts.images import ROOT, run
 from tests.parts.requirement import Unavailable, unavailable
 
 RUNNER = Path(__file__).with_name("dag_test.py")
-DAG_SECONDS = 300
+DAG_SECONDS = 600
 
 
 def isolate_airflow() -> Path:
