@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_mlops.artifacts.external import external_artifact
     from airflow_mlops.artifacts.file_store import protect
     from airflow_mlops.artifacts.generations import Claim, Try, generation_of
-    from airflow_mlops.artifacts.instance import instance_id
+    from airflow_mlops.artifacts.instance import instance_id, known_instance
     from airflow_mlops.artifacts.layout import Place, decode_component, encode_component, new_attempt_id
     from airflow_mlops.artifacts.manifest import Manifest, OutputsSeal, Seal
     from airflow_mlops.artifacts.metrics import parse_metrics
@@ -66,7 +66,7 @@ _HOMES = {
     "external": ("external_artifact",),
     "file_store": ("protect",),
     "generations": ("Claim", "Try", "generation_of"),
-    "instance": ("instance_id",),
+    "instance": ("instance_id", "known_instance"),
     "layout": ("Place", "decode_component", "encode_component", "new_attempt_id"),
     "manifest": ("Manifest", "OutputsSeal", "Seal"),
     "metrics": ("parse_metrics",),
@@ -121,6 +121,7 @@ __all__ = [
     "find_committed",
     "generation_of",
     "instance_id",
+    "known_instance",
     "lay_claim",
     "new_attempt_id",
     "newest_claim",

@@ -42,6 +42,17 @@ def instance_id(store: Store, configured: str | None) -> str:
     return found
 
 
+def known_instance(store: Store, configured: str | None) -> str | None:
+    """
+    The id of this installation, if it has one yet. Nothing is written.
+
+    :raises InstanceUnknown: as :func:`instance_id`
+    """
+    if configured is None and store.local_path(KEY) is not None and _read(store) is None:
+        return None
+    return instance_id(store, configured)
+
+
 def _read(store: Store) -> str | None:
     try:
         return store.read(KEY, 256).decode("utf-8", "replace").strip()

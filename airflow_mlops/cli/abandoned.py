@@ -26,12 +26,11 @@ from airflow_mlops.artifacts import (
     encode_component,
     find_committed,
 )
+from airflow_mlops.artifacts.attempts import attempts_of, is_kept
 from airflow_mlops.cli.task_states import Task
-from airflow_mlops.operators.adoption import attempts_of
 from airflow_mlops.operators.attempt import OWNER
-from airflow_mlops.operators.identity import LABEL, MANAGED
-from airflow_mlops.operators.keeping import is_kept
-from airflow_mlops.operators.programs import kill_programs, programs
+from airflow_mlops.operators.identity import LABEL, MANAGED, SHELL, VISITOR
+from airflow_mlops.operators.programs import end_programs, may_be_alive, programs
 from airflow_mlops.operators.scratch import remove_scratch
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ if TYPE_CHECKING:
 
 _WORKSPACE = re.compile(r"mlops-([0-9a-f]{12})\Z")
 _OWNER_LIMIT = 64 * 1024
+_GRACE = 10
+"""Seconds for a program whose step's grace is not known here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,7 @@ class Left:
     :param what: what it is, in words
     :param attempt: id of the attempt that it belongs to
     :param task: the task instance; ``None`` for what somebody who looked around left
-    :param made: when it was made, seconds since the epoch; 0 if that does not matter
-    :param alive: whether a program runs in it
+    :param alive: whether a program runs in it; of what somebody looks around in, whether that one is still there
     :param kept: whether it is kept as evidence
     :param remove: removes it, and ends the program that runs in it
     """
@@ -60,10 +60,26 @@ class Left:
     what: str
     attempt: str
     task: Task | None
-    made: float
     alive: bool
     kept: bool
     remove: Callable[[], object]
+
+
+def visits(instance: str) -> list[Left]:
+    """What people left on this machine who looked around in local runs, and whose processes were killed."""
+    from airflow_mlops.cli.leftovers import docker_clients
+    from airflow_mlops.cli.session import STORE, open_store, run_settings
+
+    store = open_store(run_settings(None)[STORE])
+    found = [one for cli in docker_clients() for one in in_docker(cli, store, instance)]
+    found += in_scratch(None, store, instance)
+    return [one for one in found if one.task is None and not one.alive]
+
+
+def is_evidence(folder: Path, store: Store) -> bool:
+    """Whether a scratch folder is that of an attempt which is kept to be looked at."""
+    labels = _owner(folder)
+    return _is_kept(store, labels.get(f"{LABEL}.instance", ""), labels)
 
 
 def in_docker(cli: APIClient, store: Store, instance: str) -> Iterator[Left]:
@@ -72,19 +88,16 @@ def in_docker(cli: APIClient, store: Store, instance: str) -> Iterator[Left]:
 
     :raises docker.errors.DockerException: if it does not answer
     """
-    from airflow_mlops.operators.docker_removal import remove_container
-
     mine = {"label": [f"{MANAGED}=true", f"{LABEL}.instance={instance}"]}
     for container in cli.containers(all=True, filters=mine):
         labels, number = container["Labels"], container["Id"]
         yield Left(
-            f"container {number[:12]}",
+            f"container mlops-{_attempt(labels)}",
             _attempt(labels),
             _task(labels),
-            float(container["Created"]),
-            container["State"] not in ("exited", "dead", "created"),
+            _is_visited(labels, container["State"] not in ("exited", "dead", "created")),
             _is_kept(store, instance, labels),
-            partial(remove_container, cli, number),
+            partial(_end_container, cli, number),
         )
     for volume in cli.volumes(filters=mine)["Volumes"] or ():
         labels, name = volume["Labels"], volume["Name"]
@@ -92,8 +105,7 @@ def in_docker(cli: APIClient, store: Store, instance: str) -> Iterator[Left]:
             f"volume {name}",
             _attempt(labels),
             _task(labels),
-            0,
-            False,
+            _is_visited(labels, False),
             _is_kept(store, instance, labels),
             partial(cli.remove_volume, name, force=True),
         )
@@ -112,8 +124,7 @@ def in_scratch(work_dir: Path | None, store: Store, instance: str) -> Iterator[L
             f"folder {folder}",
             folder.name.removeprefix("mlops-"),
             _task(labels),
-            folder.lstat().st_mtime,
-            any(seal.startswith(f"{folder}{os.sep}") for seal in running.values()),
+            _is_visited(labels, any(seal.startswith(f"{folder}{os.sep}") for seal in running.values())),
             _is_kept(store, instance, labels),
             partial(_remove_folder, folder),
         )
@@ -148,15 +159,30 @@ def _uncommitted(store: Store, step: Place) -> Iterator[Left]:
                     store.uri(key),
                     attempt,
                     Task(place.pipeline, place.run, place.step, -1 if place.iteration == "-" else int(place.iteration)),
-                    0,
                     False,
                     is_kept(store, place, attempt),
                     partial(store.delete_tree, key),
                 )
 
 
+def _end_container(cli: APIClient, container: str) -> None:
+    """Remove a container; one that runs gets the grace that its step was given."""
+    from airflow_mlops.operators.docker_removal import remove_container
+
+    details = cli.inspect_container(container)
+    if details["State"]["Running"]:
+        grace = details["Config"].get("StopTimeout")
+        cli.stop(container, timeout=_GRACE if grace is None else grace)
+    remove_container(cli, container)
+
+
+def _is_visited(labels: Mapping[str, str], runs: bool) -> bool:
+    """Whether something is alive: its program runs, or somebody is there who looks around."""
+    return may_be_alive(labels[VISITOR]) if VISITOR in labels else runs
+
+
 def _remove_folder(folder: Path) -> None:
-    kill_programs(folder)
+    end_programs(folder, _GRACE)
     remove_scratch(folder)
     if folder.exists():
         raise OSError(f"something in {folder} cannot be removed")
@@ -172,11 +198,11 @@ def _names(store: Store, folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _attempt(labels: Mapping[str, str]) -> str:
-    return labels.get(f"{LABEL}.attempt") or labels.get(f"{LABEL}.shell") or "?"
+    return labels.get(f"{LABEL}.attempt") or labels.get(SHELL) or "?"
 
 
 def _task(labels: Mapping[str, str]) -> Task | None:
-    if f"{LABEL}.shell" in labels:
+    if SHELL in labels:
         return None
     dag, run, task = (labels.get(f"{LABEL}.{name}", "") for name in ("dag", "run", "task"))
     index = labels.get(f"{LABEL}.map-index", "")

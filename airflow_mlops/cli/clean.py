@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "--older-than",
     metavar="TIME",
     callback=read_duration,
-    help="Runs that ended before this time: 12h, 7d. With --deployment: tasks.  [default: 1h]",
+    help="Runs that ended before this time: 12h, 7d. With --deployment: tasks, by default 1h.",
 )
 @click.option("--run", "run", metavar="RUN", help="One run.")
 @click.option("--all", "everything", is_flag=True, help="All runs that have ended.")
@@ -74,9 +74,21 @@ def clean(
             removed += 1
         except Exception as error:  # noqa: BLE001 - one run that cannot be removed must not keep the others
             click.echo(f"{record.path.name}: not removed: {error}", err=True)
+    _clean_after_visits(remove=yes)
     hint = "; remove with --yes" if removed and not yes else ""
     click.echo(f"{removed} run{'s' if removed != 1 else ''} {'removed' if yes else 'would be removed'}{hint}")
     ctx.exit(SUCCESS if removed == len(chosen) else FAILED)
+
+
+def _clean_after_visits(*, remove: bool) -> None:
+    """Remove what is left of places in which somebody looked around (``shell``) whose process was killed."""
+    from airflow_mlops.cli.abandoned import visits
+    from airflow_mlops.cli.session import own_instance
+
+    for one in visits(own_instance()):
+        if remove:
+            one.remove()
+        click.echo(f"{one.what} (airflow-mlops shell): {'removed' if remove else 'would be removed'}")
 
 
 def _chosen(older_than: timedelta | None, run: str | None) -> list[RunRecord]:

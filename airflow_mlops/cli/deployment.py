@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +32,9 @@ DEFAULT_AGE = timedelta(hours=1)
 
 _UNKNOWN = "Airflow does not know its task"
 _RUNS = "its program runs"
+
+_NAMED = 3
+"""Tasks that are named where the rest is counted."""
 
 _SECONDS = 60
 """For one answer of the Docker daemon."""
@@ -72,7 +74,7 @@ def clean_deployment(request: Request, *, remove: bool) -> int:
     done, broken = 0, set[str]()
     for one in chosen:
         if not remove:
-            _say(one, "would be removed")
+            _say(one, "would be ended and removed" if one.alive else "would be removed")
         elif one.attempt in broken:
             # Its program may still run, and would work on what is removed next.
             _say(one, "stays: something else of its attempt could not be removed")
@@ -90,21 +92,24 @@ def clean_deployment(request: Request, *, remove: bool) -> int:
 
 def _find(request: Request) -> list[Left]:
     """All that carries the id of this deployment; programs come before the files that they work on."""
-    from airflow_mlops.artifacts import instance_id
-    from airflow_mlops.artifacts.instance import KEY
+    from airflow_mlops.artifacts import known_instance
     from airflow_mlops.cli.abandoned import in_docker, in_scratch, in_store
     from airflow_mlops.operators.settings import load_settings
 
     settings = load_settings()
     store = settings.open_store()
-    if settings.instance is None and store.local_path(KEY) is not None and not store.exists(KEY):
-        return []  # nothing has run here yet, and looking must not make an id
-    instance = instance_id(store, settings.instance)
+    instance = known_instance(store, settings.instance)
+    if instance is None:
+        click.echo(f"nothing has run yet in the deployment whose store is {store.url}; is AIRFLOW_HOME set?", err=True)
+        return []
     found: list[Left] = []
     url = request.docker_url or os.environ.get("DOCKER_HOST") or (f"unix://{_SOCKET}" if _SOCKET.exists() else None)
-    if url is None:
-        click.echo("no Docker daemon here: containers and volumes were not looked for", err=True)
-    else:
+    click.echo(
+        f"instance {instance}, store {store.url}, database of {os.environ.get('AIRFLOW_HOME') or '~/airflow'}, "
+        f"{f'Docker daemon {url}' if url else 'no Docker daemon: containers and volumes are not looked for'}",
+        err=True,
+    )
+    if url is not None:
         found += in_docker(_daemon(url), store, instance)
     found += in_scratch(settings.work_dir, store, instance)
     found += in_store(store, instance, request.dags)
@@ -131,17 +136,14 @@ def _daemon(url: str) -> APIClient:
 
 def _why_it_stays(one: Left, states: Mapping[Task, TaskState], alive: set[str], request: Request) -> str | None:
     """Why something is not to be removed; ``None`` if it is."""
-    before = time.time() - request.age.total_seconds()
-    if one.task is not None:
-        reason = _why_it_is_not_over(states.get(one.task), before)
-    else:
-        reason = "it is new" if one.made > before else None
-    if reason is not None:
-        return reason
-    if one.kept:
-        return "it is kept (keep_failed)"
-    stays = one.attempt in alive and (one.task is None or not request.stop_running)
-    return _RUNS if stays else None
+    if one.task is None:
+        return "somebody looks around in it" if one.attempt in alive else None
+    reason = _why_it_is_not_over(states.get(one.task), time.time() - request.age.total_seconds())
+    if reason is None and one.kept:
+        reason = "kept (keep_failed)"
+    if reason is None and one.attempt in alive and not request.stop_running:
+        reason = _RUNS
+    return reason
 
 
 def _why_it_is_not_over(state: TaskState | None, before: float) -> str | None:
@@ -149,8 +151,8 @@ def _why_it_is_not_over(state: TaskState | None, before: float) -> str | None:
     if state is None:
         return _UNKNOWN
     if state.ended is None:
-        return "its task has not ended"
-    return "its task has just ended" if state.ended.timestamp() > before else None
+        return "of a task that has not ended"
+    return "of a task that has just ended (--older-than)" if state.ended.timestamp() > before else None
 
 
 def _try_to_remove(one: Left, alive: set[str], request: Request) -> bool | None:
@@ -170,17 +172,23 @@ def _try_to_remove(one: Left, alive: set[str], request: Request) -> bool | None:
 
 def _say_what_stays(found: Sequence[Left], reasons: Sequence[str | None]) -> None:
     """What somebody may want to do something about is shown; of all else, how much it is."""
-    quiet = Counter[str]()
+    quiet: dict[str, list[Left]] = {}
     for one, reason in zip(found, reasons, strict=True):
-        if reason in (_UNKNOWN, _RUNS):
-            hint = "; --stop-running ends it" if reason == _RUNS and one.task is not None else ""
-            _say(one, f"stays: {reason}{hint}")
+        if reason == _RUNS:
+            _say(one, f"stays: {reason}; --stop-running ends it")
+        elif reason == _UNKNOWN:
+            _say(one, f"stays: {reason}")
         elif reason is not None:
-            quiet[reason] += 1
-    for reason, number in sorted(quiet.items()):
-        click.echo(f"{number} thing{'s' if number != 1 else ''} stay{'s' if number == 1 else ''}: {reason}")
+            quiet.setdefault(reason, []).append(one)
+    for reason, ones in sorted(quiet.items()):
+        whose = list(dict.fromkeys(_whose(one) for one in ones))
+        more = f" and {len(whose) - _NAMED} more" if len(whose) > _NAMED else ""
+        click.echo(looks.printable(f"left alone, {reason}: {', '.join(whose[:_NAMED])}{more}"))
+
+
+def _whose(one: Left) -> str:
+    return str(one.task) if one.task is not None else "airflow-mlops shell"
 
 
 def _say(one: Left, what: str) -> None:
-    whose = str(one.task) if one.task is not None else "airflow-mlops shell"
-    click.echo(looks.printable(f"{one.what} ({whose}): {what}"))
+    click.echo(looks.printable(f"{one.what} ({_whose(one)}): {what}"))

@@ -92,7 +92,7 @@ def execute(job: Job, manner: Manner) -> int:
         raise CommandError(f"{job.pipeline.file}: {error} (see {folder / 'airflow.log'})") from error
     finally:
         progress.close()
-        for what in sweep(Path(order.work), order.instance):
+        for what in sweep(Path(order.work), order.instance, kept_in=store):
             sys.stderr.write(f"removed what was left: {what}\n")
 
     from airflow_mlops.cli.results import read_outcome

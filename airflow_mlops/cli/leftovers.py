@@ -13,6 +13,12 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+    from airflow_mlops.artifacts import Store
 
 _WORKSPACE = re.compile(r"mlops-([0-9a-f]{12})")
 _DOCKER_PATIENCE = 30
@@ -26,15 +32,20 @@ def attempts_in(work: Path) -> list[str]:
     return sorted(match[1] for entry in work.iterdir() if (match := _WORKSPACE.fullmatch(entry.name)))
 
 
-def sweep(work: Path, instance: str) -> list[str]:
+def sweep(work: Path, instance: str, kept_in: Store | None = None) -> list[str]:
     """
     Remove what is left of the attempts of a run that is over.
 
     :param work: the run's scratch folder
     :param instance: id that the containers were labelled with
+    :param kept_in: the run's store, if what it says is kept as evidence is to stay
     :return: what was removed, in words
     """
     ids = attempts_in(work)
+    if ids and kept_in is not None:
+        from airflow_mlops.cli.abandoned import is_evidence
+
+        ids = [attempt for attempt in ids if not is_evidence(work / f"mlops-{attempt}", kept_in)]
     if not ids:
         with suppress(OSError):
             work.rmdir()
@@ -42,13 +53,27 @@ def sweep(work: Path, instance: str) -> list[str]:
     from airflow_mlops.operators.programs import kill_programs
     from airflow_mlops.operators.scratch import remove_scratch
 
-    removed = [f"program with process id {number}" for number in kill_programs(work)]
+    removed = [
+        f"program with process id {number}" for attempt in ids for number in kill_programs(work / f"mlops-{attempt}")
+    ]
     removed += _remove_containers(ids, instance)
     for attempt in ids:
         remove_scratch(work / f"mlops-{attempt}")
     with suppress(OSError):
         work.rmdir()
     return removed
+
+
+def docker_clients() -> list[APIClient]:
+    """A connection to the Docker daemon of the environment, if it answers."""
+    if not os.environ.get("DOCKER_HOST") and not Path("/var/run/docker.sock").exists():
+        return []
+    import docker
+    from docker.errors import DockerException
+
+    with suppress(DockerException):
+        return [docker.APIClient(**docker.utils.kwargs_from_env(), version="auto", timeout=_DOCKER_PATIENCE)]
+    return []
 
 
 def _remove_containers(ids: Iterable[str], instance: str) -> list[str]:
@@ -65,7 +90,7 @@ def _remove_containers(ids: Iterable[str], instance: str) -> list[str]:
             labels = {"label": [f"mlops.attempt={attempt}", f"mlops.instance={instance}"]}
             for container in client.containers(all=True, filters=labels):
                 client.remove_container(container["Id"], force=True, v=True)
-                removed.append(f"container {container['Id'][:12]}")
+                removed.append(f"container mlops-{attempt}")
             for volume in client.volumes(filters=labels)["Volumes"] or ():
                 client.remove_volume(volume["Name"], force=True)
                 removed.append(f"volume {volume['Name']}")

@@ -79,9 +79,10 @@ class Lines:
         """Nothing changed."""
 
     def on_stop(self) -> None:
-        """Print that the run is being stopped."""
-        self._stopping = True
-        self._print(STOPPING)
+        """Print that the run is being stopped, once."""
+        if not self._stopping:
+            self._stopping = True
+            self._print(STOPPING)
 
     def close(self) -> None:
         """All is printed."""

@@ -72,14 +72,17 @@ def _of_local_run(run: str, step: str, home: Path) -> tuple[Place, Store, Settin
 
 def _of_deployment(dag: str, run: str, step: str) -> tuple[Place, Store, Settings]:
     """Where a run of a deployment keeps what a step made."""
-    from airflow_mlops.artifacts import Place, instance_id
+    from airflow_mlops.artifacts import Place, known_instance
     from airflow_mlops.operators.settings import load_settings
 
     settings = load_settings()
     store = settings.open_store()
+    instance = known_instance(store, settings.instance)
+    if instance is None:
+        raise CommandError(f"nothing has run yet in the deployment whose store is {store.url}; is AIRFLOW_HOME set?")
     task, index = _task(step)
     iteration = "-" if index < 0 else str(index)
-    return Place(instance_id(store, settings.instance), dag, run, task, iteration), store, settings
+    return Place(instance, dag, run, task, iteration), store, settings
 
 
 def _task(step: str) -> tuple[str, int]:
@@ -92,18 +95,25 @@ def _task(step: str) -> tuple[str, int]:
 
 def _visit(place: Place, store: Store, settings: Settings, step: str, command: Sequence[str]) -> int:
     from airflow_mlops.operators.reopening import newest_seal, reopen
-    from airflow_mlops.operators.visiting import SHELL, visit
+    from airflow_mlops.operators.visiting import SHELL, VisitorGone, noticing_who_goes, visit
 
     seal = newest_seal(store, place)
     if seal is None:
         raise _no_such_step(place, store, step)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    opened = reopen(seal, place, store, settings, [*command] or [*SHELL], terminal=terminal)
-    if terminal:
-        _greet(seal, opened.program)
-    for missing in opened.missing:
-        _say(f"not there: {missing}")
-    return visit(opened, _say)
+    try:
+        with noticing_who_goes():
+            opened = reopen(seal, place, store, settings, [*command] or [*SHELL], terminal=terminal)
+            if command and opened.missing:
+                opened.attempt.close()
+                raise CommandError(opened.missing[0])
+            if terminal:
+                _greet(seal, opened.program)
+            for missing in opened.missing:
+                _say(f"not there: {missing}")
+            return visit(opened, _say)
+    except VisitorGone as gone:
+        return 128 + gone.number
 
 
 def _no_such_step(place: Place, store: Store, step: str) -> CommandError:
@@ -114,11 +124,14 @@ def _no_such_step(place: Place, store: Store, step: str) -> CommandError:
     names = [name.replace(".", "/") for folder in folders if (name := decode_component(folder)) and folder[0] != "_"]
     if not names:
         return CommandError(
-            f"run {place.run} left nothing in {store.uri(place.run_key)}; expected a run that has begun"
+            f"no run '{place.run}' of DAG '{place.pipeline}' has left anything in {store.uri(place.run_key)}; "
+            "expected the id of a run that has begun, as Airflow shows it"
         )
-    return CommandError(
-        f"step '{step}' of run {place.run} has started no program; expected {one_of(names)}{did_you_mean(step, names)}"
-    )
+    if place.step.replace(".", "/") in names:
+        return CommandError(
+            f"step '{step}' of run {place.run} was not started, or ran no program; its log says why: airflow-mlops logs, or Airflow's UI"
+        )
+    return CommandError(f"run {place.run} has no step '{step}'; expected {one_of(names)}{did_you_mean(step, names)}")
 
 
 def _greet(seal: Seal, program: Sequence[str]) -> None:

@@ -9,25 +9,21 @@ before it was. See ``docs/state-model.md``.
 from __future__ import annotations
 
 import os
-import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_mlops.artifacts import ArtifactError, Seal, all_generations
+from airflow_mlops.artifacts.attempts import attempts_of, is_kept, was_kept
 from airflow_mlops.operators import scratch, staging
 from airflow_mlops.operators.failures import Superseded
-from airflow_mlops.operators.keeping import is_kept, was_kept
 from airflow_mlops.operators.ownership import owns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_mlops.artifacts import Place, Store
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.base import StepOperator
     from airflow_mlops.operators.resolve import ResolvedInputs
-
-_ATTEMPT = re.compile(r"[0-9a-f]{12}")
 
 STOPPED = "stopped.json"
 """Beside an attempt's seal: it was asked to stop, so that its end says nothing of its program."""
@@ -106,12 +102,6 @@ def clear_evidence(attempt: Attempt) -> None:
             if was_kept(store, place, name) and not is_kept(store, place, name):
                 store.delete_tree(place.attempt_key(name))
                 scratch.remove_scratch(attempt.workspace.with_name(f"mlops-{name}"))
-
-
-def attempts_of(store: Store, place: Place) -> list[str]:
-    """Ids of the attempts of a generation that have a folder."""
-    names = (key.rpartition("/")[2] for key in store.list(place.generation_key))
-    return [name for name in names if _ATTEMPT.fullmatch(name)]
 
 
 def clean_up(operator: StepOperator, attempt: Attempt, *, discard: bool) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from docker.types import DeviceRequest, LogConfig, Mount
 
+from airflow_mlops.artifacts.attempts import is_kept
 from airflow_mlops.operators.adoption import STOPPED
 from airflow_mlops.operators.budgets import has_failed
 from airflow_mlops.operators.docker_gpus import LEASE
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.identity import LABEL
-from airflow_mlops.operators.keeping import is_kept
 from airflow_mlops.operators.policy import check_container, hardening
 from airflow_mlops.operators.staging import check_host_path
 
@@ -58,6 +58,7 @@ def create(
         working_dir=invocation.working_directory or operator.working_dir,
         tty=operator.tty,
         stdin_open=operator.stdin_open,
+        stop_timeout=operator.grace_seconds(),
         hostname=operator.hostname,
         ports=list(operator.port_bindings),
         labels={**attempt.identity.labels(attempt.id), **_deadline(invocation), **_digest(operator), **_lease(gpus)},

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 LABEL = "mlops"
 MANAGED = f"{LABEL}.managed"
 
+SHELL = f"{LABEL}.shell"
+"""Label of a container that somebody looks around in."""
+
+VISITOR = f"{LABEL}.visitor"
+"""Label that names the process of whoever looks around."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskIdentity:

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_mlops.artifacts import ArtifactError, NotFound, Seal
+from airflow_mlops.artifacts.attempts import KEPT
 from airflow_mlops.artifacts.layout import STEP
 from airflow_mlops.operators import scratch
 from airflow_mlops.operators.failures import OutOfMemory, OutputsRefused, ProgramFailed, StepTimeout
 
 if TYPE_CHECKING:
-    from airflow_mlops.artifacts import Place, Store
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.base import StepOperator
 
-KEPT = "kept.json"
-_NOTE_LIMIT = 4096
 _EVIDENCE = tuple(kind.failure_class for kind in (ProgramFailed, OutOfMemory, OutputsRefused, StepTimeout))
 """Failures of the program itself: of no other one is there anything to see."""
 
@@ -63,16 +60,3 @@ def remember(operator: StepOperator, attempt: Attempt) -> None:
         return  # it failed before there was anything to start
     except (ArtifactError, OSError) as error:
         operator.log.warning("What attempt %s had started is not written down: %s", attempt.id, error)
-
-
-def is_kept(store: Store, place: Place, attempt_id: str) -> bool:
-    """Whether what an attempt left is to be kept still."""
-    with suppress(ArtifactError, OSError, ValueError, TypeError):
-        note = json.loads(store.read(f"{place.attempt_key(attempt_id)}/{KEPT}", _NOTE_LIMIT))
-        return bool(time.time() < float(note["until"]))
-    return False
-
-
-def was_kept(store: Store, place: Place, attempt_id: str) -> bool:
-    """Whether what an attempt left is, or was, to be kept."""
-    return store.exists(f"{place.attempt_key(attempt_id)}/{KEPT}")

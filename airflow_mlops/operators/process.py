@@ -95,7 +95,7 @@ class ProcessStepOperator(StepOperator):
         started it.
         """
         from airflow_mlops.artifacts import all_generations
-        from airflow_mlops.operators.adoption import attempts_of
+        from airflow_mlops.artifacts.attempts import attempts_of
         from airflow_mlops.operators.programs import kill_programs
 
         identity = attempt.identity

@@ -4,8 +4,31 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 from contextlib import suppress
 from pathlib import Path
+
+
+def this_process() -> str:
+    """A name of this process that no other one ever has: host, process id, and when it was started."""
+    import psutil
+
+    return f"{socket.gethostname()}/{os.getpid()}/{psutil.Process().create_time():.2f}"
+
+
+def may_be_alive(name: str) -> bool:
+    """Whether a process of that name may run. Of another host's nobody here can tell."""
+    import psutil
+
+    host, _, rest = name.partition("/")
+    pid, _, started = rest.partition("/")
+    if host != socket.gethostname() or not pid.isdigit():
+        return True
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
+    except (psutil.Error, OverflowError):
+        return False
 
 
 def programs() -> dict[int, str]:
@@ -26,12 +49,32 @@ def kill_programs(folder: Path) -> list[int]:
 
     :return: their process ids
     """
+    return _signal(folder, signal.SIGKILL)
+
+
+def end_programs(folder: Path, grace: float) -> None:
+    """
+    The same, but they are asked first.
+
+    :param grace: seconds until they are killed
+    """
     import psutil
 
-    killed = []
-    for number, seal in programs().items():
+    asked = []
+    for number in _signal(folder, signal.SIGTERM):
+        with suppress(psutil.Error):
+            asked.append(psutil.Process(number))
+    psutil.wait_procs(asked, timeout=grace)
+    kill_programs(folder)
+
+
+def _signal(folder: Path, number: int) -> list[int]:
+    import psutil
+
+    reached = []
+    for pid, seal in programs().items():
         if seal.startswith(f"{folder}{os.sep}"):
             with suppress(psutil.Error):
-                psutil.Process(number).kill()
-                killed.append(number)
-    return killed
+                psutil.Process(pid).send_signal(number)
+                reached.append(pid)
+    return reached

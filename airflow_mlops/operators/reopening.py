@@ -29,9 +29,10 @@ from airflow_mlops.operators.attempt import Attempt
 from airflow_mlops.operators.contract import environment
 from airflow_mlops.operators.docker import DockerStepOperator
 from airflow_mlops.operators.failures import BadStep
-from airflow_mlops.operators.identity import LABEL, MANAGED, TaskIdentity
+from airflow_mlops.operators.identity import LABEL, MANAGED, SHELL, VISITOR, TaskIdentity
 from airflow_mlops.operators.process import ProcessStepOperator
 from airflow_mlops.operators.program import Invocation
+from airflow_mlops.operators.programs import this_process
 from airflow_mlops.operators.resolve import ResolvedInputs
 from airflow_mlops.operators.secrets import read_secrets
 from airflow_mlops.spec.parts import Output, Secret
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from airflow_mlops.artifacts import Place, Store
     from airflow_mlops.artifacts.manifest import SealedRuntime
     from airflow_mlops.operators.settings import Settings
-
-SHELL = f"{LABEL}.shell"
-"""Label of a container that somebody looks around in."""
 
 _SEAL = re.compile(r"(?:[0-9a-f]{12}/step|step-[0-9]{1,9})\.json\Z")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,127}\Z")
@@ -54,7 +52,7 @@ class Visitor(TaskIdentity):
 
     def labels(self, attempt: str) -> dict[str, str]:
         """Labels of the container."""
-        return {MANAGED: "true", f"{LABEL}.instance": self.instance, SHELL: attempt}
+        return {MANAGED: "true", f"{LABEL}.instance": self.instance, SHELL: attempt, VISITOR: this_process()}
 
 
 @dataclass(frozen=True, slots=True)

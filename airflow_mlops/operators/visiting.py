@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from airflow_mlops.operators import scratch, staging
 from airflow_mlops.operators.docker import DockerStepOperator
 from airflow_mlops.operators.docker_errors import daemon_errors
 from airflow_mlops.operators.failures import CannotStart
+from airflow_mlops.operators.programs import end_programs
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.docker_image import Image
@@ -22,6 +24,35 @@ if TYPE_CHECKING:
 
 SHELL = ("sh", "-c", "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi")
 """bash where there is one."""
+
+
+class VisitorGone(BaseException):  # noqa: N818 - no error, and nobody's to catch but the one who let the visitor in
+    """The terminal was closed, or somebody asks this process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def noticing_who_goes() -> Iterator[None]:
+    """
+    Within, a terminal that is closed (SIGHUP) and a request to end (SIGTERM) end what is done there, so that it is cleaned up after.
+
+    :raises VisitorGone: then
+    """
+
+    def gone(number: int, _: object) -> None:
+        for each in (signal.SIGHUP, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)  # once is enough: what is cleaned up must not be cut short
+        raise VisitorGone(number)
+
+    before = {number: signal.signal(number, gone) for number in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def visit(place: Reopened, say: Callable[[str], None]) -> int:
@@ -39,6 +70,7 @@ def visit(place: Reopened, say: Callable[[str], None]) -> int:
                 return _in_container(place, place.operator, say)
         return _in_process(place)
     finally:
+        end_programs(place.attempt.workspace, grace=0)
         scratch.remove_scratch(place.attempt.workspace)
 
 
@@ -52,9 +84,11 @@ def _in_container(place: Reopened, operator: DockerStepOperator, say: Callable[[
     operator.use_image(_image(place, operator, say))
     try:
         container = operator.make_container(attempt)
-        # An attached client ends with the exit code of the container's program.
         argv = [client, *_daemon(operator), "start", "--attach", "--interactive", container]
-        return _on_terminal(argv, dict(os.environ))
+        code = _on_terminal(argv, dict(os.environ))
+        state = operator.cli.inspect_container(container)["State"]
+        # The client has a code of its own for what could not be started.
+        return code if state["Running"] else int(state["ExitCode"])
     finally:
         operator.forget_program(attempt)
         operator.let_go()
@@ -115,15 +149,25 @@ def _in_process(place: Reopened) -> int:
 
 def _on_terminal(argv: list[str], environment: dict[str, str], folder: str | None = None) -> int:
     """Run a program on this terminal. Ctrl-C is for the program: who looks around must not be thrown out by it."""
+    program = shutil.which(argv[0], path=environment.get("PATH")) or argv[0]
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        program = shutil.which(argv[0], path=environment.get("PATH")) or argv[0]
         process = subprocess.Popen(  # noqa: S603 - what somebody wants to run is what this is for
             [program, *argv[1:]],
             env=environment,
             cwd=Path(folder) if folder else None,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - nothing else runs here
+            preexec_fn=_with_usual_signals,  # noqa: PLW1509 - nothing else runs here
         )
-        return process.wait()
+        try:
+            return process.wait()
+        except VisitorGone:
+            process.kill()
+            process.wait()
+            raise
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _with_usual_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)

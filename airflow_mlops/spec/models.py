@@ -48,6 +48,7 @@ from airflow_mlops.spec.parts import (
     Volume,
     Word,
 )
+from airflow_mlops.spec.quantities import format_duration
 
 API_VERSION = "mlops/v1"
 
@@ -89,6 +90,7 @@ class StepOptions(SpecModel):
     stop_grace: Duration = Field(
         default=DEFAULT_GRACE,
         description="How long the program may take to end when it is asked to, before it is killed",
+        json_schema_extra={"default": format_duration(DEFAULT_GRACE)},
     )
     on_drain: OnDrain | None = Field(
         default=None,

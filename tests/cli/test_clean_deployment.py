@@ -25,9 +25,9 @@ import pytest
 pytest.importorskip("airflow")
 
 from airflow_mlops.artifacts import Store, Try, find_committed, instance_id
+from airflow_mlops.artifacts.attempts import KEPT
 from airflow_mlops.operators.attempt import Attempt
 from airflow_mlops.operators.identity import TaskIdentity
-from airflow_mlops.operators.keeping import KEPT
 from airflow_mlops.operators.settings import Settings
 from tests.cli.support import PATIENCE, ROOT, Said
 from tests.operators.test_docker import containers
@@ -44,7 +44,7 @@ with DAG("tidy", schedule=None) as dag:
     for name, script in {"good": "echo 1 > $MLOPS_OUTPUT_DATA", "bad": "exit 3", "late": "exit 3"}.items():
         ProcessContainerOperator(task_id=name, command=["sh", "-c", script], outputs={"data": "dataset"})
 """
-RUNS_ON = "exec sleep 600"
+RUNS_ON = "trap 'touch /x/asked; exit' TERM; sleep 600 & wait"
 
 
 @dataclass
@@ -179,7 +179,7 @@ def test_what_a_crash_left_of_a_finished_task_is_removed_and_nothing_else(deploy
     assert "8 things removed" in done.out
     assert good.is_gone and bad.is_gone
     assert late.is_whole and unknown.is_whole and foreign.is_whole
-    assert "4 things stay: its task has not ended" in done.out
+    assert "left alone, of a task that has not ended: tidy" in done.out
     assert done.out.count("stays: Airflow does not know its task") == 4
     assert foreign.attempt.id not in done.out
     committed = find_committed(deployment.store, place)
@@ -202,9 +202,10 @@ def test_a_program_that_runs_on_stays_until_it_is_asked_for(deployment: Deployme
         assert "0 things removed" in deployment.clean("--yes").out, "the process of the scratch folder still runs"
         assert bad.is_whole and program.poll() is None
         docker("start", bad.container)
+        assert "would be ended and removed" in deployment.clean("--stop-running").out
         assert "4 things removed" in deployment.clean("--yes", "--stop-running").out
         assert bad.is_gone
-        assert program.wait(10) == -9
+        assert program.wait(10) == -15, "it was asked, not killed"
     finally:
         if program.poll() is None:
             program.kill()
@@ -218,7 +219,7 @@ def test_evidence_stays_as_long_as_it_is_to_be_kept(deployment: Deployment) -> N
         deployment.store.put_if_absent(f"{debris.attempt.key}/{KEPT}", note)
     said = deployment.clean("--yes")
     assert kept.is_whole and expired.is_gone
-    assert "4 things stay: it is kept (keep_failed)" in said.out
+    assert "left alone, kept (keep_failed): tidy" in said.out
 
 
 def test_a_task_that_has_just_ended_is_left_to_its_own_process(deployment: Deployment) -> None:
@@ -227,7 +228,7 @@ def test_a_task_that_has_just_ended_is_left_to_its_own_process(deployment: Deplo
     deployment.sql("update task_instance set end_date = ?", half_an_hour_ago.strftime("%Y-%m-%d %H:%M:%S.%f"))
     said = deployment.clean("--yes")
     assert bad.is_whole
-    assert "4 things stay: its task has just ended" in said.out
+    assert "left alone, of a task that has just ended (--older-than): tidy" in said.out
     assert "4 things removed" in deployment.clean("--yes", "--older-than", "20m").out
 
 
@@ -276,7 +277,7 @@ def test_a_task_that_is_cleared_meanwhile_keeps_what_it_has(
     request = module.Request(module.DEFAULT_AGE, (), None, False)
     assert module.clean_deployment(request, remove=True) == 0
     assert bad.is_whole
-    assert "stays: its task has not ended" in capsys.readouterr().out
+    assert "stays: of a task that has not ended" in capsys.readouterr().out
 
 
 def test_a_folder_of_somebody_else_is_not_taken_for_ours(deployment: Deployment) -> None:
@@ -301,4 +302,5 @@ def test_a_folder_of_somebody_else_is_not_taken_for_ours(deployment: Deployment)
 def test_looking_makes_no_id_for_a_deployment_in_which_nothing_ran(deployment: Deployment, tmp_path: Path) -> None:
     said = deployment.clean(AIRFLOW__MLOPS__STORE=f"file://{tmp_path}/fresh")
     assert (said.code, said.out) == (0, "0 things would be removed\n")
+    assert "nothing has run yet" in said.err
     assert not (tmp_path / "fresh").exists()

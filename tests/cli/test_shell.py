@@ -6,8 +6,13 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
+import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,11 +59,13 @@ echo 2 > $MLOPS_CHECKPOINT/epoch && touch $SEEN $HOME/note && exit 5
 SECRETS = {"AIRFLOW_VAR_API_TOKEN": "sesame-1", "AIRFLOW_VAR_API_KEY": "sesame-2"}
 
 
-def user_with(home: Path, runtime: str, image: str = "") -> Terminal:
+def user_with(home: Path, runtime: str, image: str = "", secrets: str | None = None) -> Terminal:
     """A user whose pipeline has failed at its second step; the code was edited since."""
     (home / "src").mkdir()
     (home / "src" / "make.sh").write_text(MAKE)
     text = SPEC.replace("RUNTIME", runtime).replace("    IMAGE\n", f"    image: {image}\n" if image else "")
+    if secrets is not None:
+        text = re.sub("    secrets: .*\n", secrets, text)
     (home / "looked-at.yaml").write_text(text)
     user = Terminal(home)
     said = user.run("run", "looked-at.yaml", "-p", "word=servus", **SECRETS)
@@ -113,54 +120,122 @@ def test_a_failed_container_can_be_looked_at_and_nothing_is_left(on_docker: Term
 
 
 @pytest.mark.docker
-def test_a_daemon_that_does_not_see_our_files_is_no_hindrance(on_docker: Terminal) -> None:
-    look_for = "cat $MLOPS_INPUT_TEXT $MLOPS_CHECKPOINT/epoch"
-    said = on_docker.run(
-        "shell", "last", "measure", "--", "sh", "-c", look_for,
-        AIRFLOW__MLOPS__DOCKER_TRANSFER="volume", AIRFLOW_VAR_API_TOKEN="sesame-1",
-    )  # fmt: skip
+def test_a_daemon_that_does_not_see_our_files_is_no_hindrance(
+    tmp_path: Path, docker_daemon: str, busybox_image: str
+) -> None:
+    user = user_with(tmp_path, "docker", "mlops-busybox:1", secrets="")
+    program = "cat $MLOPS_INPUT_TEXT $MLOPS_CHECKPOINT/epoch"
+    said = user.run("shell", "last", "measure", "--", "sh", "-c", program, AIRFLOW__MLOPS__DOCKER_TRANSFER="volume")
     assert (said.code, said.out) == (0, "servus\n1\n"), said.err
-    assert "secret 'KEY'" in said.err and "AIRFLOW_VAR_API_KEY" in said.err
     assert containers() == []
+
+
+def test_a_command_does_not_run_without_its_secrets(on_process: Terminal) -> None:
+    said = on_process.run("shell", "last", "measure", "--", "echo", "ran", AIRFLOW_VAR_API_TOKEN="sesame-1")
+    assert (said.code, said.out) == (2, "")
+    assert "secret 'KEY'" in said.err and "AIRFLOW_VAR_API_KEY" in said.err
+    assert left() == []
 
 
 @pytest.mark.docker
 def test_the_container_is_no_attempt_of_the_task(on_docker: Terminal) -> None:
     labels = labels_of_a_visit(on_docker)
-    assert set(labels) == {"mlops.managed", "mlops.instance", "mlops.shell"}
+    assert set(labels) == {"mlops.managed", "mlops.instance", "mlops.shell", "mlops.visitor"}
     assert containers() == []
 
 
 def labels_of_a_visit(user: Terminal) -> dict[str, str]:
     """Labels of the container of a visitor that waits on a terminal, who then leaves."""
+    with visitor(user) as (process, controller, said):
+        assert b"step measure, try 1 of run" in said and b"it ran: sh -c" in said
+        os.write(controller, b"echo w''orks; test -t 0 && echo termi''nal; cat $MLOPS_INPUT_TEXT\n")
+        seen = read_until(controller, b"servus")
+        assert b"works" in seen and b"terminal" in seen
+        (container,) = containers()
+        found = subprocess.check_output(["docker", "inspect", "--format", "{{json .Config.Labels}}", container])
+        os.write(controller, b"\x03exit 9\n")  # Ctrl-C first: it is for the shell
+        assert process.wait(PATIENCE) == 9
+    labels: dict[str, str] = json.loads(found)
+    return labels
+
+
+@contextmanager
+def visitor(user: Terminal) -> Iterator[tuple[subprocess.Popen[bytes], int, bytes]]:
+    """Somebody on a terminal whose shell has begun: the process, the terminal's other end, and what was shown."""
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "airflow_mlops", "shell", "last", "measure"],
+        [sys.executable, "-c", "import os, pty, sys; os.setsid(); " + OWN_TERMINAL, "shell", "last", "measure"],
         env=user.environment | SECRETS | {"TERM": "xterm"},
         cwd=user.home,
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        start_new_session=True,
     )
     os.close(terminal)
     try:
-        said = read_until(controller, b"leave with exit or Ctrl-D")
-        assert b"step measure, try 1 of run" in said and b"it ran: sh -c" in said
-        os.write(controller, b"echo w''orks; test -t 0 && echo termi''nal; cat $MLOPS_INPUT_TEXT\n")
-        said = read_until(controller, b"servus")
-        assert b"works" in said and b"terminal" in said
-        (container,) = containers()
-        found = subprocess.check_output(["docker", "inspect", "--format", "{{json .Config.Labels}}", container])
-        os.write(controller, b"\x03exit 9\n")  # Ctrl-C first: it is for the shell
-        assert process.wait(PATIENCE) == 9
+        seen = read_until(controller, b"leave with exit or Ctrl-D")
+        os.write(controller, b"echo is th''ere\n")
+        yield process, controller, seen + read_until(controller, b"is there")
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-        os.close(controller)
-    labels: dict[str, str] = json.loads(found)
-    return labels
+        with suppress(OSError):
+            os.close(controller)
+
+
+OWN_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from airflow_mlops.cli.main import main; sys.exit(main())"
+"""A terminal that is closed hangs up on the session that it is the controlling terminal of."""
+
+
+def left() -> list[str]:
+    """Folders, secrets and containers of visitors."""
+    folders = [
+        path for path in Path(tempfile.gettempdir()).glob("mlops-*/attempt.json") if "mlops.shell" in path.read_text()
+    ]
+    return [*map(str, folders), *containers()]
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("end", ["terminal closed", "SIGTERM", "SIGHUP"])
+def test_who_is_cut_off_leaves_nothing(on_docker: Terminal, end: str) -> None:
+    with visitor(on_docker) as (process, controller, _):
+        assert len(left()) == 2
+        if end == "terminal closed":
+            os.close(controller)
+        else:
+            process.send_signal(signal.Signals[end])
+        assert process.wait(PATIENCE) == 128 + (15 if end == "SIGTERM" else 1)
+    assert left() == []
+    assert [*Path("/dev/shm").glob("mlops-*-secrets")] == []
+
+
+def test_a_process_that_is_cut_off_leaves_nothing(on_process: Terminal) -> None:
+    with visitor(on_process) as (process, _, _):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 128 + 15
+    assert left() == []
+
+
+@pytest.mark.docker
+def test_who_is_killed_leaves_what_clean_removes(on_docker: Terminal) -> None:
+    with visitor(on_docker) as (process, _, _):
+        alive = on_docker.run("clean", "--older-than", "30d", "--yes")
+        assert "0 runs removed" in alive.out and len(left()) == 2, alive.out
+        process.kill()
+        process.wait()
+        assert len(left()) == 2
+        would = on_docker.run("clean", "--older-than", "30d")
+        assert would.out.count("(airflow-mlops shell): would be removed") == 2
+        assert on_docker.run("clean", "--older-than", "30d", "--yes").code == 0
+        assert left() == []
+
+
+@pytest.mark.docker
+def test_a_command_that_is_not_there_ends_as_in_a_shell(on_docker: Terminal) -> None:
+    said = on_docker.run("shell", "last", "measure", "--", "nonesuch", **SECRETS)
+    assert said.code == 127
+    assert "executable file not found" in said.err
 
 
 def read_until(descriptor: int, wanted: bytes) -> bytes:
@@ -253,3 +328,16 @@ def test_a_run_of_a_deployment_is_named_by_its_dag(run_dag: RunDag, docker_daemo
     )  # fmt: skip
     assert (said.returncode, said.stdout) == (0, "b\n"), said.stderr
     assert containers() == []
+
+
+@pytest.mark.docker
+def test_evidence_of_a_local_run_is_kept_until_it_is_cleaned(
+    tmp_path: Path, docker_daemon: str, busybox_image: str
+) -> None:
+    user = user_with(tmp_path, "docker", "mlops-busybox:1", secrets="    keep_failed: 1h\n")
+    (container,) = containers()
+    assert subprocess.run(["docker", "logs", container], check=False).returncode == 0
+    assert [*tmp_path.glob("mlops/runs/*/work/mlops-*/tmp")] != []
+    assert user.run("clean", "--all", "--yes").code == 0
+    assert containers() == []
+    assert [*tmp_path.glob("mlops/runs/*")] == []

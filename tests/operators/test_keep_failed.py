@@ -15,10 +15,10 @@ import pytest
 pytest.importorskip("airflow")
 
 from airflow_mlops.artifacts import Store, Try
+from airflow_mlops.artifacts.attempts import KEPT
 from airflow_mlops.operators.adoption import clear_evidence
 from airflow_mlops.operators.attempt import Attempt
 from airflow_mlops.operators.identity import TaskIdentity
-from airflow_mlops.operators.keeping import KEPT
 from airflow_mlops.operators.settings import Settings
 from tests.operators.test_docker import containers
 
