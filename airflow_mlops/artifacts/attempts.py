@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from airflow_mlops.artifacts.errors import ArtifactError
+from airflow_mlops.artifacts.errors import DocumentInvalid, NotFound
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts.layout import Place
@@ -36,11 +35,18 @@ def attempts_of(store: Store, place: Place) -> list[str]:
 
 
 def is_kept(store: Store, place: Place, attempt_id: str) -> bool:
-    """Whether what an attempt left is to be kept still."""
-    with suppress(ArtifactError, OSError, ValueError, TypeError, KeyError):
+    """
+    Whether what an attempt left is to be kept still.
+
+    :raises StoreFailed: if the store cannot be read, which says nothing
+    """
+    try:
         note = json.loads(store.read(f"{place.attempt_key(attempt_id)}/{KEPT}", _NOTE_LIMIT))
         return bool(time.time() < float(note["until"]))
-    return False
+    except NotFound:
+        return False
+    except (DocumentInvalid, ValueError, TypeError, KeyError):
+        return False  # a note that nobody of us wrote
 
 
 def was_kept(store: Store, place: Place, attempt_id: str) -> bool:

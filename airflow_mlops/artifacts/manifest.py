@@ -142,7 +142,7 @@ class SealedRuntime(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    root: str = Field(description="Folder of the contract, as the program sees it")
+    root: str = Field(min_length=1, description="Folder of the contract, as the program sees it")
     cpu: float | None = Field(default=None, description="Cores")
     memory: int | None = Field(default=None, description="Bytes")
     gpu: int = Field(default=0, description="Number of GPUs")

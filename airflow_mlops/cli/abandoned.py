@@ -18,9 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from airflow_mlops.artifacts import (
-    ArtifactError,
+    DocumentInvalid,
     Place,
+    ReferenceRefused,
     all_generations,
     decode_component,
     encode_component,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from airflow_mlops.artifacts import Store
 
 _WORKSPACE = re.compile(r"mlops-([0-9a-f]{12})\Z")
+_INDEX = re.compile("[0-9]{1,9}")
 _OWNER_LIMIT = 64 * 1024
 _GRACE = 10
 """Seconds for a program whose step's grace is not known here."""
@@ -88,9 +92,13 @@ def in_docker(cli: APIClient, store: Store, instance: str) -> Iterator[Left]:
 
     :raises docker.errors.DockerException: if it does not answer
     """
+    from airflow_mlops.operators.docker_container import is_ours
+
     mine = {"label": [f"{MANAGED}=true", f"{LABEL}.instance={instance}"]}
     for container in cli.containers(all=True, filters=mine):
         labels, number = container["Labels"], container["Id"]
+        if not is_ours(container):
+            continue
         yield Left(
             f"container mlops-{_attempt(labels)}",
             _attempt(labels),
@@ -142,7 +150,7 @@ def in_store(store: Store, instance: str, dags: tuple[str, ...]) -> Iterator[Lef
         for run, run_key in _names(store, pipeline):
             for task, step_key in _names(store, run_key):
                 for index, _ in _names(store, step_key):
-                    if index == "-" or index.isdigit():
+                    if index == "-" or _INDEX.fullmatch(index):
                         yield from _uncommitted(store, Place(instance, dag, run, task, index))
 
 
@@ -151,7 +159,11 @@ def _uncommitted(store: Store, step: Place) -> Iterator[Left]:
         attempts = attempts_of(store, place)
         if not attempts:
             continue
-        committed = find_committed(store, place)
+        try:
+            committed = find_committed(store, place)
+        except (DocumentInvalid, ReferenceRefused) as error:
+            click.echo(f"{store.uri(place.manifest_key)}: {error}; its folder is left alone", err=True)
+            continue
         for attempt in attempts:
             if committed is None or committed[0].attempt != attempt:
                 key = place.attempt_key(attempt)
@@ -178,7 +190,7 @@ def _end_container(cli: APIClient, container: str) -> None:
 
 def _is_visited(labels: Mapping[str, str], runs: bool) -> bool:
     """Whether something is alive: its program runs, or somebody is there who looks around."""
-    return may_be_alive(labels[VISITOR]) if VISITOR in labels else runs
+    return may_be_alive(labels[VISITOR]) if labels.get(VISITOR) else runs
 
 
 def _remove_folder(folder: Path) -> None:
@@ -190,7 +202,12 @@ def _remove_folder(folder: Path) -> None:
 
 def _names(store: Store, folder: str) -> Iterator[tuple[str, str]]:
     """Names of the folders in a folder, and their keys. One that was cut tells nobody its name, and is nobody's to clean."""
-    for key in store.list(folder):
+    try:
+        keys = store.list(folder)
+    except ReferenceRefused as error:
+        click.echo(f"{error}; it is left alone", err=True)
+        return
+    for key in keys:
         component = key.rpartition("/")[2]
         name = "-" if component == "-" else decode_component(component)
         if name is not None:
@@ -202,7 +219,7 @@ def _attempt(labels: Mapping[str, str]) -> str:
 
 
 def _task(labels: Mapping[str, str]) -> Task | None:
-    if SHELL in labels:
+    if labels.get(SHELL):
         return None
     dag, run, task = (labels.get(f"{LABEL}.{name}", "") for name in ("dag", "run", "task"))
     index = labels.get(f"{LABEL}.map-index", "")
@@ -216,10 +233,7 @@ def _is_kept(store: Store, instance: str, labels: Mapping[str, str]) -> bool:
     iteration = "-" if task.map_index < 0 else str(task.map_index)
     place = Place(instance, task.dag, task.run, task.task, iteration)
     place = replace(place, generation=int(numbers[0]), incarnation=int(numbers[1]))
-    try:
-        return is_kept(store, place, _attempt(labels))
-    except ArtifactError:
-        return False
+    return is_kept(store, place, _attempt(labels))
 
 
 def _owner(folder: Path) -> dict[str, str]:

@@ -92,7 +92,7 @@ def clean_deployment(request: Request, *, remove: bool) -> int:
 
 def _find(request: Request) -> list[Left]:
     """All that carries the id of this deployment; programs come before the files that they work on."""
-    from airflow_mlops.artifacts import known_instance
+    from airflow_mlops.artifacts import encode_component, known_instance
     from airflow_mlops.cli.abandoned import in_docker, in_scratch, in_store
     from airflow_mlops.operators.settings import load_settings
 
@@ -102,6 +102,11 @@ def _find(request: Request) -> list[Left]:
     if instance is None:
         click.echo(f"nothing has run yet in the deployment whose store is {store.url}; is AIRFLOW_HOME set?", err=True)
         return []
+    if not store.exists(encode_component(instance)):
+        raise CommandError(
+            f"the store {store.url} holds nothing of instance {instance}; nothing was removed, since what is kept or committed is not known: "
+            "is it mounted?"
+        )
     found: list[Left] = []
     url = request.docker_url or os.environ.get("DOCKER_HOST") or (f"unix://{_SOCKET}" if _SOCKET.exists() else None)
     click.echo(

@@ -124,7 +124,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
                 container = self.make_container(attempt)
                 self._start(container, attempt)
             except BaseException:
-                self._forget_unstarted(attempt)
+                self.forget_unstarted(attempt)
                 raise
             return self._finish(container, attempt)
 
@@ -132,19 +132,21 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         """Make containers of an image that the daemon has."""
         self._found_image, self.image = image, image.name
 
-    def _forget_unstarted(self, attempt: Attempt) -> None:
+    def forget_unstarted(self, attempt: Attempt) -> None:
         """
         Remove a container that was never asked to start. Nobody else goes on with it, so this is done by a process that has lost its step,
         too: it alone knows of one that it created a moment ago.
         """
-        from airflow_mlops.operators.docker_removal import remove
+        from airflow_mlops.operators.docker_removal import remove, remove_unheard
 
         if self._may_have_started:
             return
-        if self.container is not None:
-            with contextlib.suppress(Exception):  # why it could not start is what matters
+        with contextlib.suppress(Exception):  # why it could not start is what matters
+            if self.container is not None:
                 remove(self.cli, self.container["Id"], attempt.id)
                 self.container = None  # type: ignore[assignment]  # as the provider has it before there is one
+            elif self._transfer is not None:
+                remove_unheard(self.cli, attempt.id, attempt.identity.labels(attempt.id))
         self._drop_transfer()
 
     def _patience(self, attempt: Attempt) -> Patience:
@@ -198,12 +200,12 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         details = self.cli.inspect_container(container)
         labels = details["Config"]["Labels"]
         self.image = details["Config"]["Image"]
-        self._found_image = Image(self.image, details["Image"], labels.get(f"{LABEL}.image-digest"))
+        self._found_image = Image(self.image, details["Image"], labels.get(f"{LABEL}.image-digest") or None)
         by_volume = any(mount["Destination"] == CONTAINER_ROOT for mount in details["Mounts"])
         owner = _numeric_owner(self.user)
         self._transfer = VolumeTransfer(attempt, owner) if by_volume else BindTransfer(attempt, owner)
         deadline = labels.get(f"{LABEL}.deadline")
-        if deadline is not None:
+        if deadline:
             self._deadline = time.monotonic() + float(deadline) - time.time()
         self._follow_output(container, attempt)
         return self._finish(container, attempt)

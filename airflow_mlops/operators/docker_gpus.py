@@ -96,5 +96,5 @@ def holders(cli: APIClient, but: str | None = None) -> dict[str, str]:
     for container in cli.containers(all=True, filters={"label": LEASE, "status": list(_HOLDING)}):
         if container["Id"] != but:
             name = (container.get("Names") or [container["Id"]])[0].lstrip("/")
-            found.update(dict.fromkeys(container["Labels"][LEASE].split(","), name))
+            found.update(dict.fromkeys(filter(None, container["Labels"][LEASE].split(",")), name))
     return found

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,21 @@ def remove(cli: APIClient, container: str, attempt_id: str) -> None:
     remove_container(cli, container)
     with suppress(NotFound):
         cli.remove_volume(f"mlops-{attempt_id}", force=True)
+
+
+def remove_unheard(cli: APIClient, attempt_id: str, labels: Mapping[str, str]) -> None:
+    """
+    Remove a container that the daemon was asked to create, and whose id never arrived: it may be there all the same.
+
+    :param labels: what it was to be labelled with; a container of that name with others is not ours
+    """
+    try:
+        details = cli.inspect_container(f"mlops-{attempt_id}")
+    except NotFound:
+        return
+    found = details["Config"]["Labels"]
+    if all(found.get(name) == value for name, value in labels.items()):
+        remove_container(cli, details["Id"])
 
 
 def remove_container(cli: APIClient, container: str) -> None:

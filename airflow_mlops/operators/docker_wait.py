@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, DockerException, NotFound
@@ -49,7 +50,9 @@ class Watch:
         while True:
             remaining = None if self.deadline is None else self.deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
-                return None
+                # Nobody may have looked for a while: it may have ended long before.
+                state = self.state()
+                return state if _ended_by(state, time.time() + remaining) else None
             self._wait(pause if remaining is None else min(pause, max(remaining, 0.05)))
             state = self.state()
             if state["Status"] in ("exited", "dead"):
@@ -87,6 +90,14 @@ class Watch:
                 self.patience.missed(error)
                 # An answer that comes at once must not make this a loop without a pause.
                 time.sleep(min(1.0, max(0.0, seconds - (time.monotonic() - began))))
+
+
+def _ended_by(state: dict[str, Any], moment: float) -> bool:
+    """Whether a container had ended by then; seconds since the epoch. The daemon's clock may differ by a second."""
+    if state["Status"] not in ("exited", "dead"):
+        return False
+    finished = datetime.fromisoformat(f"{state['FinishedAt'][:19]}+00:00")
+    return finished.timestamp() <= moment + 1
 
 
 def was_killed_from_outside(state: dict[str, Any]) -> bool:

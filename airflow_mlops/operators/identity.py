@@ -23,6 +23,16 @@ VISITOR = f"{LABEL}.visitor"
 """Label that names the process of whoever looks around."""
 
 
+NO_LABELS = {
+    f"{LABEL}.{name}": ""
+    for name in (
+        *("instance", "dag", "run", "task", "map-index", "generation", "incarnation", "attempt", "try", "starter"),
+        *("deadline", "image-digest", "gpus", "role", "shell", "visitor"),
+    )
+}
+"""A container inherits the labels of its image, which may have been made of a step's container. These say that it has none of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskIdentity:
     """
@@ -118,6 +128,7 @@ class TaskIdentity:
     def labels(self, attempt: str) -> dict[str, str]:
         """Labels that identify the container of an attempt."""
         return {
+            **NO_LABELS,
             **self.task_labels,
             f"{LABEL}.generation": str(self.generation),
             f"{LABEL}.incarnation": str(self.incarnation),

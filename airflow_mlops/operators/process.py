@@ -77,6 +77,7 @@ class ProcessStepOperator(StepOperator):
         """
         from airflow_mlops.operators import scratch, staging
         from airflow_mlops.operators.attempt import Ended
+        from airflow_mlops.operators.programs import kill_programs
 
         self.link(attempt)
         secrets = scratch.memory_folder(attempt.workspace)
@@ -86,6 +87,8 @@ class ProcessStepOperator(StepOperator):
                 (attempt.workspace / "secrets").symlink_to(secrets)
             exit_code = self._run(attempt)
         finally:
+            # What has left the program's session must not write to what is committed next.
+            kill_programs(attempt.workspace)
             scratch.remove_secrets(secrets)
         return Ended(exit_code, out_of_memory=False, facts={"python": sys.version.split()[0]})
 

@@ -29,7 +29,7 @@ from airflow_mlops.operators.attempt import Attempt
 from airflow_mlops.operators.contract import environment
 from airflow_mlops.operators.docker import DockerStepOperator
 from airflow_mlops.operators.failures import BadStep
-from airflow_mlops.operators.identity import LABEL, MANAGED, SHELL, VISITOR, TaskIdentity
+from airflow_mlops.operators.identity import LABEL, MANAGED, NO_LABELS, SHELL, VISITOR, TaskIdentity
 from airflow_mlops.operators.process import ProcessStepOperator
 from airflow_mlops.operators.program import Invocation
 from airflow_mlops.operators.programs import this_process
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from airflow_mlops.operators.settings import Settings
 
 _SEAL = re.compile(r"(?:[0-9a-f]{12}/step|step-[0-9]{1,9})\.json\Z")
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,127}\Z")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,13 @@ class Visitor(TaskIdentity):
 
     def labels(self, attempt: str) -> dict[str, str]:
         """Labels of the container."""
-        return {MANAGED: "true", f"{LABEL}.instance": self.instance, SHELL: attempt, VISITOR: this_process()}
+        return {
+            **NO_LABELS,
+            MANAGED: "true",
+            f"{LABEL}.instance": self.instance,
+            SHELL: attempt,
+            VISITOR: this_process(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,11 @@ def reopen(
     step, runtime = seal.step, seal.runtime
     if runtime is None or step.runtime not in ("docker", "process"):
         raise BadStep(f"step '{step.name}' ran no program here; expected a step that ran on Docker or as a process")
-    operator = _operator(seal, runtime, argv, terminal)
+    _check_names(seal, runtime)
+    try:
+        operator = _operator(seal, runtime, argv, terminal)
+    except (TypeError, ValueError) as error:
+        raise BadStep(f"step '{step.name}': its seal in the store does not say how to run it: {error}") from error
     attempt = Attempt.plan(_visitor(seal, place), store, settings, new_attempt_id())
     attempt.outputs = attempt.workspace / "outputs"
     attempt.make()
@@ -146,6 +156,24 @@ def reopen(
         raise
     program = [here(word) for word in (*step.entrypoint, *step.command, *step.args)]
     return Reopened(operator, attempt, program, missing)
+
+
+def _check_names(seal: Seal, runtime: SealedRuntime) -> None:
+    """
+    Refuse a seal whose names lead out of the folders that they are names in: what a store holds may have been written by anybody.
+
+    :raises BadStep: if so
+    """
+    files = (_file(item.path or "", f"/inputs/{name}/") or "file" for name, item in seal.step.inputs.items())
+    more = (_file(item.path, f"/outputs/{name}/") or "file" for name, item in seal.step.outputs.items())
+    names = {*seal.step.inputs, *seal.step.outputs, *runtime.secrets}
+    refused = [name for name in names if not _NAME.match(name)]
+    refused += [file for file in (*files, *more) if "/" in file or file in (".", "..")]
+    if refused:
+        raise BadStep(
+            f"step '{seal.step.name}': its seal in the store holds the name {refused[0][:80]!r}; expected one of letters, digits and '_': "
+            "somebody changed it"
+        )
 
 
 def _operator(
@@ -249,7 +277,11 @@ def _secrets(references: Mapping[str, Mapping[str, str]]) -> tuple[tuple[dict[st
     missing = []
     for name, reference in references.items():
         try:
-            some_files, some_variables = read_secrets({name: Secret.model_validate(dict(reference))})
+            secret = Secret.model_validate(dict(reference))
+        except ValueError as error:
+            raise BadStep(f"the seal in the store does not say where secret '{name}' is: {error}") from error
+        try:
+            some_files, some_variables = read_secrets({name: secret})
         except BadStep as error:
             missing.append(str(error))
             continue

@@ -83,9 +83,15 @@ def _in_container(place: Reopened, operator: DockerStepOperator, say: Callable[[
         )
     operator.use_image(_image(place, operator, say))
     try:
-        container = operator.make_container(attempt)
+        try:
+            container = operator.make_container(attempt)
+        except BaseException:
+            operator.forget_unstarted(attempt)
+            raise
         argv = [client, *_daemon(operator), "start", "--attach", "--interactive", container]
-        code = _on_terminal(argv, dict(os.environ))
+        # The options say which daemon; a variable for another one must not change how it is talked to.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
+        code = _on_terminal(argv, environment)
         state = operator.cli.inspect_container(container)["State"]
         # The client has a code of its own for what could not be started.
         return code if state["Running"] else int(state["ExitCode"])
@@ -159,7 +165,8 @@ def _on_terminal(argv: list[str], environment: dict[str, str], folder: str | Non
             preexec_fn=_with_usual_signals,  # noqa: PLW1509 - nothing else runs here
         )
         try:
-            return process.wait()
+            code = process.wait()
+            return code if code >= 0 else 128 - code
         except VisitorGone:
             process.kill()
             process.wait()

@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,7 +99,18 @@ class Deployment:
             word for name, value in identity.labels(attempt.id).items() for word in ("--label", f"{name}={value}")
         ]
         volume = docker("volume", "create", *labels, f"mlops-{attempt.id}")
-        container = docker("create", *labels, "-v", f"{volume}:/x", "mlops-busybox:1", "sh", "-c", script)
+        container = docker(
+            "create",
+            *labels,
+            "--name",
+            f"mlops-{attempt.id}",
+            "-v",
+            f"{volume}:/x",
+            "mlops-busybox:1",
+            "sh",
+            "-c",
+            script,
+        )
         docker("start", container)
         if script == "true":
             docker("wait", container)
@@ -244,13 +255,15 @@ def test_only_the_dag_that_is_asked_for_is_looked_at(deployment: Deployment) -> 
     [
         ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "sqlite:////nowhere/airflow.db", "Airflow's database cannot be read"),
         ("DOCKER_HOST", "unix:///nowhere/docker.sock", "does not answer"),
+        ("AIRFLOW__MLOPS__STORE", "file:///nowhere/store", "is it mounted?"),
     ],
 )
 def test_where_somebody_cannot_be_asked_nothing_is_removed(
     deployment: Deployment, setting: str, value: str, expected: str
 ) -> None:
     bad = deployment.crash("bad")
-    said = deployment.clean("--yes", **{setting: value})
+    instance = {"AIRFLOW__MLOPS__INSTANCE": bad.attempt.identity.instance}
+    said = deployment.clean("--yes", **{**instance, setting: value})
     assert said.code == 2
     assert expected in said.err
     assert bad.is_whole
@@ -304,3 +317,36 @@ def test_looking_makes_no_id_for_a_deployment_in_which_nothing_ran(deployment: D
     assert (said.code, said.out) == (0, "0 things would be removed\n")
     assert "nothing has run yet" in said.err
     assert not (tmp_path / "fresh").exists()
+
+
+def test_what_cannot_be_read_in_the_store_is_named_and_left_alone(deployment: Deployment) -> None:
+    bad = deployment.crash("bad")
+    other = replace(bad.attempt.identity, run_id="manual__2")
+    folder = deployment.folder / "store" / other.place.generation_key
+    link = folder.parents[3] / "linked"
+    for attempt in ("0123456789ab", "../+c2+b2/1/0123456789ab"):
+        (folder / attempt).mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    link.symlink_to("/etc")
+    try:
+        said = deployment.clean("--yes")
+        assert said.code == 0, said.err
+        assert bad.is_gone
+        assert (folder / "0123456789ab").exists()
+        assert "manifest.json is no JSON object" in said.err and str(folder) in said.err
+        assert "leads out of the store" in said.err
+    finally:
+        link.unlink(missing_ok=True)
+        shutil.rmtree(folder.parents[2])
+
+
+def test_a_container_of_an_image_made_of_a_steps_container_is_somebody_elses(deployment: Deployment) -> None:
+    bad = deployment.crash("bad")
+    docker("commit", bad.container, "mlops-made-of-ours:2")
+    mine = docker("create", "--name", "somebodys-own", "mlops-made-of-ours:2", "true")
+    try:
+        assert "4 things removed" in deployment.clean("--yes").out
+        assert docker("ps", "-aq", "--filter", "name=somebodys-own") == mine[:12]
+    finally:
+        docker("rm", "-f", mine)
+        docker("rmi", "mlops-made-of-ours:2")

@@ -212,6 +212,21 @@ def test_a_start_whose_answer_is_lost_is_not_made_twice(step: Step) -> None:
     assert containers() == []
 
 
+def test_a_container_whose_creation_was_not_heard_of_is_removed(step: Step) -> None:
+    rule = step.proxy.rule("POST .*/containers/create", "hold answer")
+    step.may_end()
+    done = step.start()
+    until(rule.reached.is_set)
+    unheard = until(containers)
+    step.proxy.cut_all()
+    rule.closed.set()
+    rule.released.set()
+    result = done.result()
+    assert result.tasks == {"step": "success"}, result.log
+    assert step.ran() == 1
+    assert len(unheard) == 1 and containers() == []
+
+
 def test_a_log_that_breaks_again_and_again_is_whole_and_without_doubles(step: Step) -> None:
     done = step.start()
     step.runs()

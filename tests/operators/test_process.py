@@ -128,6 +128,32 @@ def test_what_cannot_start_is_not_retried(run_dag: RunDag, tmp_path: Path) -> No
     assert result.log.count("a retry could not cure it") >= len(CANNOT_START)
 
 
+def test_a_child_that_left_its_session_cannot_change_what_was_committed(run_dag: RunDag, tmp_path: Path) -> None:
+    late = f"echo $$ > {tmp_path}/pid; sleep 600; echo bad > $target"
+    program = f"target=$(readlink -f $MLOPS_OUTPUT_D); export target; echo good > $target; setsid sh -c '{late}' >/dev/null 2>&1 &"
+    program += f" until [ -s {tmp_path}/pid ]; do sleep 0.05; done"
+    result = run_dag(
+        HEAD
+        + f'    step = ProcessContainerOperator(task_id="step", command=["sh", "-c", {program!r}], outputs={{"d": "dataset"}}, dag=dag)'
+    )
+    assert result.state == "success", result.log
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
+def test_a_secret_in_the_name_of_an_output_is_written_down_nowhere(run_dag: RunDag, tmp_path: Path) -> None:
+    program = "mkdir $MLOPS_OUTPUT_D; ln -s x $MLOPS_OUTPUT_D/$TOKEN"
+    result = run_dag(
+        HEAD
+        + f'    step = ProcessContainerOperator(task_id="step", command=["sh", "-c", {program!r}], outputs={{"d": "dataset"}}, '
+        + 'secrets={"TOKEN": {"variable": "token", "as": "env"}}, dag=dag)',
+        env={"AIRFLOW_VAR_TOKEN": "sesame-open", "AIRFLOW__MLOPS__STORE": f"file://{tmp_path}/store"},
+    )
+    assert result.state == "failed"
+    (record,) = tmp_path.glob("store/**/failure-1.json")
+    assert "d/*** is a symbolic link" in record.read_text()
+    assert "sesame-open" not in record.read_text() and "sesame-open" not in result.log
+
+
 def test_a_timeout_ends_the_whole_session_of_the_program(run_dag: RunDag, tmp_path: Path) -> None:
     mark = tmp_path / "pid"
     result = run_dag(
