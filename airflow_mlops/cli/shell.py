@@ -43,8 +43,10 @@ def shell(ctx: click.Context, run: str, step: str, command: Sequence[str], dag: 
     """
     if dag is not None:
         ctx.exit(_visit(*_of_deployment(dag, run, step), step, command))
+    # Airflow reads its configuration when it is imported, and never again: nothing of it need outlive a visitor who is killed.
     with tempfile.TemporaryDirectory(prefix="airflow-mlops-") as home:
-        ctx.exit(_visit(*_of_local_run(run, step, Path(home)), step, command))
+        found = _of_local_run(run, step, Path(home))
+    ctx.exit(_visit(*found, step, command))
 
 
 def _of_local_run(run: str, step: str, home: Path) -> tuple[Place, Store, Settings]:
