@@ -149,7 +149,7 @@ def earlier_containers(cli: APIClient, attempt: Attempt) -> list[dict[str, Any]]
 def is_ours(container: dict[str, Any]) -> bool:
     """Whether a container with our labels was made by us: one of an image that was made of ours has our labels, and not our name."""
     attempt = container["Labels"].get(f"{LABEL}.attempt") or container["Labels"].get(SHELL)
-    return f"/mlops-{attempt}" in (container.get("Names") or ())
+    return f"mlops-{attempt}" in {name.lstrip("/") for name in container.get("Names") or ()}
 
 
 def goes_on(container: dict[str, Any], attempt: Attempt) -> bool:

@@ -184,9 +184,9 @@ def test_a_timeout_stops_the_container(run_dag: RunDag) -> None:
 
 
 def test_five_silent_minutes_are_no_trouble(run_dag: RunDag) -> None:
-    program = "echo be''fore; sleep 300; echo af''ter; echo 7 > $MLOPS_OUTPUT_N"
+    program = "echo quiet-be''gins; sleep 300; echo quiet-en''ds; echo 7 > $MLOPS_OUTPUT_N"
     result = run_dag(HEAD + f'    step("quiet", {program!r}, outputs={{"n": "integer"}}, infra_retries=0)\n')
     assert result.tasks == {"quiet": "success"}, result.log
-    assert (result.log.count("before"), result.log.count("after")) == (1, 1)
+    assert (result.log.count("quiet-begins"), result.log.count("quiet-ends")) == (1, 1)
     assert result.xcoms["quiet"]["parameters"] == {"n": 7}
     assert containers() == []
