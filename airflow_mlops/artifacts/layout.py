@@ -81,6 +81,11 @@ def decode_component(component: str) -> str | None:
     return text if encode_component(text) == component else None
 
 
+def iteration_of(map_index: int) -> str:
+    """The iteration of a mapped task's instance by its index; that of a plain task, whose index is -1."""
+    return "-" if map_index < 0 else str(map_index)
+
+
 def new_attempt_id() -> str:
     """A random id: attempts are told apart by it alone, whatever try, worker or generation started them."""
     return secrets.token_hex(6)

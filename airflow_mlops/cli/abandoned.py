@@ -13,7 +13,8 @@ import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +29,14 @@ from airflow_mlops.artifacts import (
     decode_component,
     encode_component,
     find_committed,
+    iteration_of,
 )
 from airflow_mlops.artifacts.attempts import attempts_of, is_kept
+from airflow_mlops.cli.docker_host import connect, docker_url
+from airflow_mlops.cli.leftovers import attempts_in
 from airflow_mlops.cli.task_states import Task
 from airflow_mlops.operators.attempt import OWNER
-from airflow_mlops.operators.identity import LABEL, MANAGED, SHELL, VISITOR
+from airflow_mlops.operators.identity import LABEL, MANAGED, SHELL, VISITOR, is_ours
 from airflow_mlops.operators.programs import end_programs, may_be_alive, programs
 from airflow_mlops.operators.scratch import remove_scratch
 
@@ -41,9 +45,11 @@ if TYPE_CHECKING:
 
     from airflow_mlops.artifacts import Store
 
-_WORKSPACE = re.compile(r"mlops-([0-9a-f]{12})\Z")
 _INDEX = re.compile("[0-9]{1,9}")
 _OWNER_LIMIT = 64 * 1024
+_SECONDS = 30
+"""For one answer of the Docker daemon."""
+
 _GRACE = 10
 """Seconds for a program whose step's grace is not known here."""
 
@@ -71,11 +77,15 @@ class Left:
 
 def visits(instance: str) -> list[Left]:
     """What people left on this machine who looked around in local runs, and whose processes were killed."""
-    from airflow_mlops.cli.leftovers import docker_clients
+    from docker.errors import DockerException
+
     from airflow_mlops.cli.session import STORE, open_store, run_settings
 
     store = open_store(run_settings(None)[STORE])
-    found = [one for cli in docker_clients() for one in in_docker(cli, store, instance)]
+    found: list[Left] = []
+    if (url := docker_url()) is not None:
+        with suppress(DockerException):
+            found += in_docker(connect(url, _SECONDS), store, instance)
     found += in_scratch(None, store, instance)
     return [one for one in found if one.task is None and not one.alive]
 
@@ -92,13 +102,9 @@ def in_docker(cli: APIClient, store: Store, instance: str) -> Iterator[Left]:
 
     :raises docker.errors.DockerException: if it does not answer
     """
-    from airflow_mlops.operators.docker_container import is_ours
-
     mine = {"label": [f"{MANAGED}=true", f"{LABEL}.instance={instance}"]}
-    for container in cli.containers(all=True, filters=mine):
+    for container in filter(is_ours, cli.containers(all=True, filters=mine)):
         labels, number = container["Labels"], container["Id"]
-        if not is_ours(container):
-            continue
         yield Left(
             f"container mlops-{_attempt(labels)}",
             _attempt(labels),
@@ -122,15 +128,15 @@ def in_docker(cli: APIClient, store: Store, instance: str) -> Iterator[Left]:
 def in_scratch(work_dir: Path | None, store: Store, instance: str) -> Iterator[Left]:
     """Scratch folders of this host, with the programs and secrets of their attempts."""
     parent = work_dir or Path(tempfile.gettempdir())
-    folders = [entry for entry in parent.iterdir() if _WORKSPACE.match(entry.name)] if parent.is_dir() else []
     running = programs()
-    for folder in sorted(folders):
+    for attempt in attempts_in(parent):
+        folder = parent / f"mlops-{attempt}"
         labels = _owner(folder)
         if labels.get(f"{LABEL}.instance") != instance:
             continue
         yield Left(
             f"folder {folder}",
-            folder.name.removeprefix("mlops-"),
+            attempt,
             _task(labels),
             _is_visited(labels, any(seal.startswith(f"{folder}{os.sep}") for seal in running.values())),
             _is_kept(store, instance, labels),
@@ -230,9 +236,7 @@ def _is_kept(store: Store, instance: str, labels: Mapping[str, str]) -> bool:
     task, numbers = _task(labels), [labels.get(f"{LABEL}.{name}", "") for name in ("generation", "incarnation")]
     if task is None or not all(re.fullmatch("[0-9]{1,9}", number) for number in numbers):
         return False
-    iteration = "-" if task.map_index < 0 else str(task.map_index)
-    place = Place(instance, task.dag, task.run, task.task, iteration)
-    place = replace(place, generation=int(numbers[0]), incarnation=int(numbers[1]))
+    place = Place(instance, task.dag, task.run, task.task, iteration_of(task.map_index), *map(int, numbers))
     return is_kept(store, place, _attempt(labels))
 
 

@@ -3,7 +3,7 @@
 ``clean --deployment``: remove what crashes left in the deployment that is configured here.
 
 What may go is decided by the Airflow that owns it: only what belongs to a task instance that it calls finished, and that is neither alive
-nor committed nor kept as evidence. Nobody is asked twice: right before something is removed, its task is looked up again.
+nor committed nor kept as evidence. Right before something is removed, its task is looked up once more.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from airflow_mlops.cli import console as looks
+from airflow_mlops.cli.docker_host import connect, docker_url
 from airflow_mlops.cli.errors import FAILED, SUCCESS, CommandError
 from airflow_mlops.cli.task_states import Task, TaskState, ask_airflow
 
@@ -38,8 +38,6 @@ _NAMED = 3
 
 _SECONDS = 60
 """For one answer of the Docker daemon."""
-
-_SOCKET = Path("/var/run/docker.sock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ def _find(request: Request) -> list[Left]:
             "is it mounted?"
         )
     found: list[Left] = []
-    url = request.docker_url or os.environ.get("DOCKER_HOST") or (f"unix://{_SOCKET}" if _SOCKET.exists() else None)
+    url = request.docker_url or docker_url()
     click.echo(
         f"instance {instance}, store {store.url}, database of {os.environ.get('AIRFLOW_HOME') or '~/airflow'}, "
         f"{f'Docker daemon {url}' if url else 'no Docker daemon: containers and volumes are not looked for'}",
@@ -127,12 +125,10 @@ def _daemon(url: str) -> APIClient:
 
     :raises CommandError: if it does not answer: whether programs run is then not known
     """
-    import docker
     from docker.errors import DockerException
 
     try:
-        options = docker.utils.kwargs_from_env() | {"base_url": url}
-        return docker.APIClient(**options, version="auto", timeout=_SECONDS)
+        return connect(url, _SECONDS)
     except DockerException as error:
         raise CommandError(
             f"the Docker daemon at {url} does not answer: {error}; nothing was removed, since whether programs run is not known"

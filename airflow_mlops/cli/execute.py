@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from airflow_mlops.cli import console as looks
+from airflow_mlops.cli.docker_host import SOCKET
 from airflow_mlops.cli.errors import FAILED, INTERRUPTED, SUCCESS, CommandError
 from airflow_mlops.cli.leftovers import sweep
 from airflow_mlops.cli.records import Order, write_order
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from airflow_mlops.cli.progress import Progress
     from airflow_mlops.spec import Pipeline
 
-_DOCKER_SOCKET = "unix:///var/run/docker.sock"
 _DOCKER_PATIENCE = 5
 """Seconds that a Docker daemon has to take a connection."""
 
@@ -227,7 +227,7 @@ def check_docker(pipeline: Pipeline) -> None:
     ]
     if not needing:
         return
-    url = os.environ.get("DOCKER_HOST") or _DOCKER_SOCKET
+    url = os.environ.get("DOCKER_HOST") or SOCKET
     if not url.startswith("unix://"):
         return
     import socket

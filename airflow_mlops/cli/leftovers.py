@@ -8,16 +8,15 @@ what to look for: programs, containers, volumes and secrets of that attempt, and
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from docker import APIClient
+from airflow_mlops.cli.docker_host import connect, docker_url
 
+if TYPE_CHECKING:
     from airflow_mlops.artifacts import Store
 
 _WORKSPACE = re.compile(r"mlops-([0-9a-f]{12})")
@@ -64,31 +63,21 @@ def sweep(work: Path, instance: str, kept_in: Store | None = None) -> list[str]:
     return removed
 
 
-def docker_clients() -> list[APIClient]:
-    """A connection to the Docker daemon of the environment, if it answers."""
-    if not os.environ.get("DOCKER_HOST") and not Path("/var/run/docker.sock").exists():
-        return []
-    import docker
-    from docker.errors import DockerException
-
-    with suppress(DockerException):
-        return [docker.APIClient(**docker.utils.kwargs_from_env(), version="auto", timeout=_DOCKER_PATIENCE)]
-    return []
-
-
 def _remove_containers(ids: Iterable[str], instance: str) -> list[str]:
     """Remove containers and volumes of attempts, where a Docker daemon answers."""
-    if not os.environ.get("DOCKER_HOST") and not Path("/var/run/docker.sock").exists():
+    url = docker_url()
+    if url is None:
         return []
-    import docker
     from docker.errors import DockerException
+
+    from airflow_mlops.operators.identity import LABEL, is_ours
 
     removed = []
     try:
-        client = docker.APIClient(**docker.utils.kwargs_from_env(), timeout=_DOCKER_PATIENCE)
+        client = connect(url, _DOCKER_PATIENCE)
         for attempt in ids:
-            labels = {"label": [f"mlops.attempt={attempt}", f"mlops.instance={instance}"]}
-            for container in client.containers(all=True, filters=labels):
+            labels = {"label": [f"{LABEL}.attempt={attempt}", f"{LABEL}.instance={instance}"]}
+            for container in filter(is_ours, client.containers(all=True, filters=labels)):
                 client.remove_container(container["Id"], force=True, v=True)
                 removed.append(f"container mlops-{attempt}")
             for volume in client.volumes(filters=labels)["Volumes"] or ():

@@ -7,6 +7,7 @@ Nothing that is done there changes what the step made.
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import tempfile
@@ -74,7 +75,7 @@ def _of_local_run(run: str, step: str, home: Path) -> tuple[Place, Store, Settin
 
 def _of_deployment(dag: str, run: str, step: str) -> tuple[Place, Store, Settings]:
     """Where a run of a deployment keeps what a step made."""
-    from airflow_mlops.artifacts import Place, known_instance
+    from airflow_mlops.artifacts import Place, iteration_of, known_instance
     from airflow_mlops.operators.settings import load_settings
 
     settings = load_settings()
@@ -83,14 +84,13 @@ def _of_deployment(dag: str, run: str, step: str) -> tuple[Place, Store, Setting
     if instance is None:
         raise CommandError(f"nothing has run yet in the deployment whose store is {store.url}; is AIRFLOW_HOME set?")
     task, index = _task(step)
-    iteration = "-" if index < 0 else str(index)
-    return Place(instance, dag, run, task, iteration), store, settings
+    return Place(instance, dag, run, task, iteration_of(index)), store, settings
 
 
 def _task(step: str) -> tuple[str, int]:
     """Task id and map index of a step as people name it: ``train``, ``tune/train``, ``train[2]``."""
     name, bracket, index = step.removesuffix("]").partition("[")
-    if bracket and (not step.endswith("]") or not index.isdigit()):
+    if bracket and (not step.endswith("]") or not re.fullmatch("[0-9]{1,9}", index)):
         raise CommandError(f"'{step}' names no step; expected a name such as train, tune/train or train[2]")
     return name.replace("/", "."), int(index) if bracket else -1
 
@@ -120,16 +120,17 @@ def _visit(place: Place, store: Store, settings: Settings, step: str, command: S
 
 def _no_such_step(place: Place, store: Store, step: str) -> CommandError:
     from airflow_mlops.artifacts import decode_component
+    from airflow_mlops.cli.progress import step_name
     from airflow_mlops.spec.problems import did_you_mean, one_of
 
     folders = (key.rpartition("/")[2] for key in store.list(place.run_key))
-    names = [name.replace(".", "/") for folder in folders if (name := decode_component(folder)) and folder[0] != "_"]
+    names = [step_name(name) for folder in folders if (name := decode_component(folder)) and folder[0] != "_"]
     if not names:
         return CommandError(
             f"no run '{place.run}' of DAG '{place.pipeline}' has left anything in {store.uri(place.run_key)}; "
             "expected the id of a run that has begun, as Airflow shows it"
         )
-    if place.step.replace(".", "/") in names:
+    if step_name(place.step) in names:
         return CommandError(
             f"step '{step}' of run {place.run} was not started, or ran no program; its log says why: airflow-mlops logs, or Airflow's UI"
         )

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from airflow_mlops.cli.errors import CommandError
+from airflow_mlops.cli.progress import step_name
 
 
 class Task(NamedTuple):
@@ -24,8 +25,7 @@ class Task(NamedTuple):
     map_index: int
 
     def __str__(self) -> str:
-        index = f"[{self.map_index}]" if self.map_index >= 0 else ""
-        return f"{self.dag} {self.run} {self.task.replace('.', '/')}{index}"
+        return f"{self.dag} {self.run} {step_name(self.task, self.map_index)}"
 
 
 @dataclass(frozen=True, slots=True)

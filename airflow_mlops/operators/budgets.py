@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_mlops.artifacts import ArtifactError, DocumentInvalid, NotFound
 from airflow_mlops.artifacts.generations import first_try
 from airflow_mlops.operators.failures import InfrastructureFailure
+from airflow_mlops.operators.logs import masked
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Place, Store
@@ -37,8 +38,8 @@ def settle(
     :raises StepFailure: if another try is worth it, or costs nothing
     :raises AirflowFailException: if not
     """
-    if attempt is not None and (message := _masked(str(failure), attempt)) != str(failure):
-        # What its program chose, such as a file's name, may hold a secret, and what is chained to it says it again.
+    if attempt is not None and (message := masked(str(failure), attempt.secret_values)) != str(failure):
+        # What its program chose, such as a file's name, may hold a secret, and what is chained to it says it again. Airflow masks its log alone.
         failure, cause = type(failure)(message), None
     headline = f"{failure.failure_class}: {failure}"
     if failure.free:
@@ -81,25 +82,13 @@ def _record_and_count(failure: StepFailure, attempt: Attempt) -> int:
     """Failures of the same budget in this generation, this one included."""
     store, folder = attempt.store, attempt.identity.place.generation_key
     own = f"{folder}/failure-{attempt.identity.try_number}.json"
-    record = {
-        "version": 1,
-        "class": failure.failure_class,
-        "budget": failure.budget,
-        "message": str(failure)[:2000],
-    }
+    record = {"version": 1, "class": failure.failure_class, "budget": failure.budget, "message": str(failure)[:2000]}
     try:
         store.put_if_absent(own, json.dumps(record, sort_keys=True).encode())
         records = [json.loads(store.read(key, _RECORD_LIMIT)) for key in store.list(folder) if _is_record(key)]
     except (ArtifactError, OSError, ValueError):
         return attempt.identity.try_number - attempt.identity.generation + 1
     return sum(1 for other in records if other.get("budget") == failure.budget)
-
-
-def _masked(message: str, attempt: Attempt) -> str:
-    """A message without the secrets of the step: a name that its program chose may hold one. Airflow masks its log alone."""
-    for secret in attempt.secret_values:
-        message = message.replace(secret, "***")
-    return message
 
 
 def _is_record(key: str) -> bool:

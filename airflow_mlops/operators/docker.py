@@ -253,16 +253,13 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         Have the daemon stop the container. The grace is the daemon's own, and a process of its own removes the container afterwards, since
         Airflow kills this one sooner.
         """
+        from airflow_mlops.operators.docker_daemon import certificates_of, urls_of
         from airflow_mlops.operators.stopping import leave_behind
 
         if self.container is None:
             return
-        urls = [self.docker_url] if isinstance(self.docker_url, str) else list(self.docker_url)
-        tls = None
-        if self.tls_ca_cert and self.tls_client_cert and self.tls_client_key:
-            certificate = (self.tls_client_cert, self.tls_client_key)
-            tls = {"ca_cert": self.tls_ca_cert, "client_cert": certificate, "verify": self.tls_verify}
-        clients = [{"base_url": url, "version": self.api_version, "timeout": self.timeout, "tls": tls} for url in urls]
+        connection = {"version": self.api_version, "timeout": self.timeout, "tls": certificates_of(self)}
+        clients = [{"base_url": url, **connection} for url in urls_of(self)]
         docker = {"clients": clients, "container": self.container["Id"], "attempt": attempt.id}
         leave_behind({"docker": docker, "grace": self.grace_seconds()}, attempt)
 

@@ -14,7 +14,7 @@ from airflow_mlops.operators.adoption import STOPPED
 from airflow_mlops.operators.budgets import has_failed
 from airflow_mlops.operators.docker_gpus import LEASE
 from airflow_mlops.operators.failures import BadStep
-from airflow_mlops.operators.identity import LABEL, SHELL
+from airflow_mlops.operators.identity import LABEL, is_ours
 from airflow_mlops.operators.policy import check_container, hardening
 from airflow_mlops.operators.staging import check_host_path
 
@@ -144,12 +144,6 @@ def earlier_containers(cli: APIClient, attempt: Attempt) -> list[dict[str, Any]]
     labels = [f"{name}={value}" for name, value in attempt.identity.task_labels.items()]
     found: list[dict[str, Any]] = [one for one in cli.containers(all=True, filters={"label": labels}) if is_ours(one)]
     return sorted(found, key=lambda container: int(container["Created"]), reverse=True)
-
-
-def is_ours(container: dict[str, Any]) -> bool:
-    """Whether a container with our labels was made by us: one of an image that was made of ours has our labels, and not our name."""
-    attempt = container["Labels"].get(f"{LABEL}.attempt") or container["Labels"].get(SHELL)
-    return f"mlops-{attempt}" in {name.lstrip("/") for name in container.get("Names") or ()}
 
 
 def goes_on(container: dict[str, Any], attempt: Attempt) -> bool:

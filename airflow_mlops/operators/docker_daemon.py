@@ -19,6 +19,8 @@ from airflow_mlops.operators.failures import InfrastructureFailure
 if TYPE_CHECKING:
     from docker import APIClient
 
+    from airflow_mlops.operators.docker import DockerStepOperator
+
 T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
@@ -141,3 +143,16 @@ def start(patience: Patience, container: str) -> None:
         cli.start(container)
 
     patience.ask(once)
+
+
+def urls_of(operator: DockerStepOperator) -> list[str]:
+    """Addresses of the daemon that an operator talks to, the first choice first."""
+    return [operator.docker_url] if isinstance(operator.docker_url, str) else list(operator.docker_url)
+
+
+def certificates_of(operator: DockerStepOperator) -> dict[str, Any] | None:
+    """What a connection with TLS needs, as ``docker.tls.TLSConfig`` takes it; ``None`` without TLS."""
+    if not (operator.tls_ca_cert and operator.tls_client_cert and operator.tls_client_key):
+        return None
+    certificate = (operator.tls_client_cert, operator.tls_client_key)
+    return {"ca_cert": operator.tls_ca_cert, "client_cert": certificate, "verify": operator.tls_verify}

@@ -21,6 +21,7 @@ FIRST_LOOK, LONGEST_LOOK = 1.0, 30.0
 """Seconds that one request waits for the end; each one waits twice as long as the one before."""
 
 _SIGKILL, _SIGTERM = 137, 143
+_ENDED = ("exited", "dead")
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Watch:
                 return state if _ended_by(state, time.time() + remaining) else None
             self._wait(pause if remaining is None else min(pause, max(remaining, 0.05)))
             state = self.state()
-            if state["Status"] in ("exited", "dead"):
+            if state["Status"] in _ENDED:
                 return state
             self.look()
             pause = min(2 * pause, LONGEST_LOOK)
@@ -94,7 +95,7 @@ class Watch:
 
 def _ended_by(state: dict[str, Any], moment: float) -> bool:
     """Whether a container had ended by then; seconds since the epoch. The daemon's clock may differ by a second."""
-    if state["Status"] not in ("exited", "dead"):
+    if state["Status"] not in _ENDED:
         return False
     finished = datetime.fromisoformat(f"{state['FinishedAt'][:19]}+00:00")
     return finished.timestamp() <= moment + 1

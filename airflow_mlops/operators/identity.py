@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.artifacts import Claim, Place, Try, find_committed, generation_of, newest_claim
+from airflow_mlops.artifacts import Claim, Place, Try, find_committed, generation_of, iteration_of, newest_claim
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Store
@@ -31,6 +31,12 @@ NO_LABELS = {
     )
 }
 """A container inherits the labels of its image, which may have been made of a step's container. These say that it has none of them."""
+
+
+def is_ours(container: Mapping[str, Any]) -> bool:
+    """Whether a container with our labels was made by us: one of an image that was made of ours has our labels, and not our name."""
+    attempt = container["Labels"].get(f"{LABEL}.attempt") or container["Labels"].get(SHELL)
+    return f"mlops-{attempt}" in {name.lstrip("/") for name in container.get("Names") or ()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,7 @@ class TaskIdentity:
             pipeline=self.dag_id,
             run=self.run_id,
             step=self.task_id,
-            iteration="-" if self.map_index < 0 else str(self.map_index),
+            iteration=iteration_of(self.map_index),
             generation=self.generation,
             incarnation=self.incarnation,
         )

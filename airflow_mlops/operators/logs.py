@@ -76,7 +76,7 @@ class LineLog:
         if not shown and self._overwritten:
             shown = self._overwritten
         self._overwritten = ""
-        self._show(self._masked(shown))
+        self._show(masked(shown, self._secrets))
 
     def _progress(self, text: str) -> None:
         """Show what is about to be overwritten, unless something of the kind was shown a moment ago."""
@@ -88,28 +88,34 @@ class LineLog:
             self._overwritten = text
             return
         self._shown_progress, self._overwritten = now, ""
-        self._show(self._masked(text))
+        self._show(masked(text, self._secrets))
 
     def _cut(self, rest: str) -> str:
         """Show the pieces of a line that has become too long; what may be the start of a secret stays."""
         if len(rest) <= LINE_LIMIT + self._longest:
             return rest
-        rest, start = self._masked(rest), 0
+        rest, start = masked(rest, self._secrets), 0
         while len(rest) - start > LINE_LIMIT + self._longest:
             self._show(rest[start : start + LINE_LIMIT])
             start += LINE_LIMIT
         return rest[start:]
 
-    def _masked(self, text: str) -> str:
-        for value in self._secrets:
-            if value in text:
-                text = text.replace(value, _HIDDEN)
-        return text
-
     def _show(self, line: str) -> None:
         shown = _harmless(line).rstrip()
         for start in range(0, max(len(shown), 1), LINE_LIMIT):
             self._emit(_MARKER.sub(r"\1 \2", shown[start : start + LINE_LIMIT]))
+
+
+def masked(text: str, secrets: Sequence[str]) -> str:
+    """
+    A text without secrets.
+
+    :param secrets: the longest first
+    """
+    for value in secrets:
+        if value in text:
+            text = text.replace(value, _HIDDEN)
+    return text
 
 
 def _harmless(line: str) -> str:

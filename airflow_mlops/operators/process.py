@@ -75,21 +75,17 @@ class ProcessStepOperator(StepOperator):
         :raises CannotStart: if there is no such program
         :raises StepTimeout: if it ran too long; it is stopped
         """
-        from airflow_mlops.operators import scratch, staging
+        from airflow_mlops.operators import scratch
         from airflow_mlops.operators.attempt import Ended
         from airflow_mlops.operators.programs import kill_programs
 
-        self.link(attempt)
-        secrets = scratch.memory_folder(attempt.workspace)
         try:
-            if attempt.secret_files:
-                staging.write_secrets(attempt, secrets)
-                (attempt.workspace / "secrets").symlink_to(secrets)
+            self.link(attempt)
             exit_code = self._run(attempt)
         finally:
             # What has left the program's session must not write to what is committed next.
             kill_programs(attempt.workspace)
-            scratch.remove_secrets(secrets)
+            scratch.remove_secrets(scratch.memory_folder(attempt.workspace))
         return Ended(exit_code, out_of_memory=False, facts={"python": sys.version.split()[0]})
 
     def clear_earlier(self, attempt: Attempt) -> str | None:
@@ -126,10 +122,14 @@ class ProcessStepOperator(StepOperator):
             )
 
     def link(self, attempt: Attempt) -> None:
-        """Show the program its inputs, outputs and checkpoint under the contract's names."""
-        from airflow_mlops.operators.staging import link_inputs
+        """Show the program its inputs, outputs, checkpoint and secrets under the contract's names."""
+        from airflow_mlops.operators import scratch, staging
 
-        link_inputs(attempt)
+        staging.link_inputs(attempt)
+        if attempt.secret_files:
+            secrets = scratch.memory_folder(attempt.workspace)
+            staging.write_secrets(attempt, secrets)
+            (attempt.workspace / "secrets").symlink_to(secrets)
         if not (attempt.workspace / "outputs").exists():
             (attempt.workspace / "outputs").symlink_to(attempt.outputs)
         if attempt.checkpoint is not None and not (attempt.workspace / "checkpoint").exists():

@@ -124,7 +124,8 @@ def reopen(
             unpack_source(stored_source(store, place, step.source), attempt.source)
             attempt.source_digest = step.source
         if runtime.checkpoint:
-            _copy_checkpoint(attempt, seal)
+            # A copy: looking around must not change what the next try goes on from.
+            staging.fetch_checkpoint(attempt)
         attempt.step_json.write_bytes(seal.to_bytes())
         layout = operator.layout(attempt)
 
@@ -260,15 +261,6 @@ def _visitor(seal: Seal, place: Place) -> Visitor:
         generation=run.generation,
         incarnation=run.incarnation,
     )
-
-
-def _copy_checkpoint(attempt: Attempt, seal: Seal) -> None:
-    """A copy of the step's checkpoint as it is now: looking around must not change what the next try goes on from."""
-    attempt.checkpoint = attempt.workspace / "checkpoint"
-    key = attempt.identity.place.checkpoint_key
-    if attempt.store.exists(key):
-        attempt.store.download(key, attempt.checkpoint)
-    attempt.checkpoint.mkdir(exist_ok=True)
 
 
 def _secrets(references: Mapping[str, Mapping[str, str]]) -> tuple[tuple[dict[str, str], dict[str, str]], list[str]]:

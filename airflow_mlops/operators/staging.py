@@ -130,10 +130,18 @@ def recall(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs) -> 
 
 def _stage_checkpoint(attempt: Attempt) -> None:
     """The checkpoint folder of the generation: in the store itself where that is a folder, else fetched, and put back afterwards."""
+    attempt.checkpoint = attempt.store.local_path(attempt.identity.place.checkpoint_key)
+    if attempt.checkpoint is None:
+        fetch_checkpoint(attempt)
+    else:
+        attempt.checkpoint.mkdir(parents=True, exist_ok=True)
+
+
+def fetch_checkpoint(attempt: Attempt) -> None:
+    """A copy of the generation's checkpoint folder, as it is now."""
     key = attempt.identity.place.checkpoint_key
-    local = attempt.store.local_path(key)
-    attempt.checkpoint = local or attempt.workspace / "checkpoint"
-    if local is None and attempt.store.exists(key):
+    attempt.checkpoint = attempt.workspace / "checkpoint"
+    if attempt.store.exists(key):
         attempt.store.download(key, attempt.checkpoint)
     attempt.checkpoint.mkdir(parents=True, exist_ok=True)
 

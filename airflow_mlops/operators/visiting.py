@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.operators import scratch, staging
+from airflow_mlops.operators import scratch
 from airflow_mlops.operators.docker import DockerStepOperator
+from airflow_mlops.operators.docker_daemon import certificates_of, urls_of
 from airflow_mlops.operators.docker_errors import daemon_errors
 from airflow_mlops.operators.failures import CannotStart
-from airflow_mlops.operators.programs import end_programs
+from airflow_mlops.operators.programs import kill_programs
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.docker_image import Image
@@ -70,7 +71,6 @@ def visit(place: Reopened, say: Callable[[str], None]) -> int:
                 return _in_container(place, place.operator, say)
         return _in_process(place)
     finally:
-        end_programs(place.attempt.workspace, grace=0)
         scratch.remove_scratch(place.attempt.workspace)
 
 
@@ -121,28 +121,24 @@ def _image(place: Reopened, operator: DockerStepOperator, say: Callable[[str], N
 
 def _daemon(operator: DockerStepOperator) -> list[str]:
     """Options that make Docker's own client talk to the daemon that the operator talks to."""
-    urls = [operator.docker_url] if isinstance(operator.docker_url, str) else list(operator.docker_url)
     found = operator.cli.base_url
     if found.startswith("http+docker:"):
         # The library takes unix://var/run/docker.sock, the provider's default, for an absolute path as well.
-        url = f"unix:///{next(one for one in urls if one.startswith('unix:')).removeprefix('unix:').lstrip('/')}"
+        url = f"unix:///{next(one for one in urls_of(operator) if one.startswith('unix:')).removeprefix('unix:').lstrip('/')}"
     else:
         url = f"tcp://{found.partition('://')[2]}"
     options = ["--host", url]
-    if operator.tls_ca_cert and operator.tls_client_cert and operator.tls_client_key:
-        options += ["--tlsverify" if operator.tls_verify else "--tls", "--tlscacert", operator.tls_ca_cert]
-        options += ["--tlscert", operator.tls_client_cert, "--tlskey", operator.tls_client_key]
+    if (tls := certificates_of(operator)) is not None:
+        certificate, key = tls["client_cert"]
+        options += ["--tlsverify" if tls["verify"] else "--tls", "--tlscacert", tls["ca_cert"]]
+        options += ["--tlscert", certificate, "--tlskey", key]
     return options
 
 
 def _in_process(place: Reopened) -> int:
     operator, attempt = place.operator, place.attempt
     assert not isinstance(operator, DockerStepOperator)  # noqa: S101 - the caller told the two apart
-    secrets = scratch.memory_folder(attempt.workspace)
     operator.link(attempt)
-    if attempt.secret_files:
-        staging.write_secrets(attempt, secrets)
-        (attempt.workspace / "secrets").symlink_to(secrets)
     invocation = attempt.invocation
     assert invocation is not None  # noqa: S101 - made when the place was opened
     folder, variables = operator.surroundings(invocation, attempt)
@@ -151,6 +147,8 @@ def _in_process(place: Reopened) -> int:
         return _on_terminal(invocation.argv, {**terminal, **variables}, folder)
     except OSError as error:
         raise CannotStart(f"cannot run '{invocation.argv[0]}': {error.strerror}") from error
+    finally:
+        kill_programs(attempt.workspace)
 
 
 def _on_terminal(argv: list[str], environment: dict[str, str], folder: str | None = None) -> int:
