@@ -67,6 +67,16 @@ _OPTIONS = {
         "Empty: none.",
         example="airflow.providers.apache.spark.operators.* airflow.providers.ssh.operators.*",
     ),
+    "allowed_callbacks": _option(
+        "Import paths that a spec may name as callbacks, separated by spaces or commas; * stands for any text. Empty: none.",
+        example="acme_alerts.* airflow.providers.smtp.notifications.*",
+    ),
+    "callbacks": _option(
+        "Whether the callbacks and deadlines of specs are set up; false for an Airflow that is to wake nobody.",
+        "boolean",
+        "true",
+        example="false",
+    ),
     "allowed_volumes": _option(
         "Folders of the worker's host that a step may mount or import from, separated by spaces or commas. Empty: "
         "none.",

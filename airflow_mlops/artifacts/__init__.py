@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_mlops.artifacts.artifact import Artifact
     from airflow_mlops.artifacts.claims import all_generations, lay_claim, newest_claim
-    from airflow_mlops.artifacts.commits import StepReference, commit, find_committed, read_committed, seal_outputs
+    from airflow_mlops.artifacts.commits import (
+        StepReference,
+        commit,
+        find_committed,
+        read_committed,
+        read_manifest,
+        seal_outputs,
+    )
     from airflow_mlops.artifacts.digests import Digested, digest_file, digest_path
     from airflow_mlops.artifacts.errors import (
         AlreadyCommitted,
@@ -46,7 +53,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "artifact": ("Artifact",),
     "claims": ("all_generations", "lay_claim", "newest_claim"),
-    "commits": ("StepReference", "commit", "find_committed", "read_committed", "seal_outputs"),
+    "commits": ("StepReference", "commit", "find_committed", "read_committed", "read_manifest", "seal_outputs"),
     "digests": ("Digested", "digest_file", "digest_path"),
     "errors": (
         "AlreadyCommitted",
@@ -130,6 +137,7 @@ __all__ = [
     "parse_metrics",
     "protect",
     "read_committed",
+    "read_manifest",
     "returned_parameter",
     "seal_outputs",
     "source_for",

@@ -176,13 +176,7 @@ def read_committed(store: Store, reference: StepReference) -> Manifest:
     :raises ReferenceRefused: if it lies outside the store, was changed, or does not say what the reference says
     :raises NotFound: if it is gone
     """
-    data = store.read(store.key(reference.manifest), Manifest.limit)
-    found = hashlib.sha256(data).hexdigest()
-    if found != reference.sha256:
-        raise ReferenceRefused(
-            f"{reference.manifest} has sha256 {found}, but {reference.sha256} was committed: it was changed since"
-        )
-    manifest = Manifest.from_bytes(data)
+    manifest = read_manifest(store, reference.manifest, reference.sha256)
     for name, artifact in reference.artifacts.items():
         if name not in manifest.artifacts or manifest.artifact(name) != artifact:
             raise ReferenceRefused(f"{reference.manifest} holds no such artifact '{name}' as the reference claims")
@@ -191,6 +185,21 @@ def read_committed(store: Store, reference: StepReference) -> Manifest:
     ):
         raise ReferenceRefused(f"{reference.manifest} holds other parameters or metrics than the reference claims")
     return manifest
+
+
+def read_manifest(store: Store, uri: str, sha256: str) -> Manifest:
+    """
+    Read a manifest by its URI.
+
+    :param sha256: of the manifest, hexadecimal
+    :raises ReferenceRefused: if it lies outside the store, or was changed
+    :raises NotFound: if it is gone
+    """
+    data = store.read(store.key(uri), Manifest.limit)
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise ReferenceRefused(f"{uri} has sha256 {found}, but {sha256} was committed: it was changed since")
+    return Manifest.from_bytes(data)
 
 
 def _same(claimed: Any, held: Any) -> bool:

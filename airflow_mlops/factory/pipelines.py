@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import DAG, Asset, Param, TaskGroup
+from airflow.providers.common.compat.sdk import DAG, Param, TaskGroup
 
+from airflow_mlops.factory.callbacks import CallbackFactory
+from airflow_mlops.factory.schedules import schedule_of
 from airflow_mlops.factory.tasks import TaskFactory
 from airflow_mlops.operators.settings import configured_environment
 from airflow_mlops.spec.graph import Group, Pipeline, Step
@@ -44,11 +46,11 @@ def pipeline_dag(path: str | Path, *, environment: str | None = None, runtime: s
 def build_dag(pipeline: Pipeline) -> DAG:
     """The DAG of a pipeline that was read and checked."""
     spec = pipeline.spec
-    limits: dict[str, Any] = {} if spec.max_active_runs is None else {"max_active_runs": spec.max_active_runs}
+    callbacks = CallbackFactory(pipeline)
     dag = DAG(
         dag_id=spec.name,
         description=spec.description or None,
-        schedule=_schedule(pipeline),
+        schedule=schedule_of(pipeline),
         start_date=spec.start_date,
         catchup=bool(spec.catchup),
         params={
@@ -57,11 +59,23 @@ def build_dag(pipeline: Pipeline) -> DAG:
         },
         tags=list(spec.tags or ()),
         doc_md=spec.description or None,
-        **limits,
+        **_optional(
+            dag_display_name=spec.display_name,
+            owner_links=spec.owner_links,
+            max_active_runs=spec.max_active_runs,
+            dagrun_timeout=spec.timeout,
+            deadline=callbacks.deadline(spec.deadline),
+            **callbacks.of(spec.callbacks),
+        ),
     )
-    nodes = _build_group(pipeline.root, dag, None, TaskFactory(pipeline, dag))
+    nodes = _build_group(pipeline.root, dag, None, TaskFactory(pipeline, dag, callbacks))
     _connect(pipeline.root, nodes)
     return dag
+
+
+def _optional(**arguments: Any) -> dict[str, Any]:
+    """The arguments that say something; for the others, Airflow has defaults of its own."""
+    return {name: value for name, value in arguments.items() if value}
 
 
 Nodes = dict[tuple[str, ...], Any]
@@ -79,6 +93,7 @@ def _build_group(group: Group, dag: DAG, task_group: TaskGroup | None, tasks: Ta
                 dag=dag,
                 parent_group=task_group,
                 tooltip=child.description,
+                group_display_name=child.display_name or "",
                 prefix_group_id=True,
             )
             nodes[child.path] = box
@@ -97,15 +112,3 @@ def _connect(group: Group, nodes: Nodes) -> None:
         if upstream:
             task: BaseOperator | TaskGroup = nodes[child.path]
             task.set_upstream([nodes[path] for path in upstream])
-
-
-def _schedule(pipeline: Pipeline) -> Any:
-    schedule = pipeline.spec.schedule
-    if schedule is None or isinstance(schedule, str):
-        return schedule
-    from airflow.providers.common.compat.sdk import AssetAll, AssetAny
-
-    assets = schedule.assets
-    if hasattr(assets, "any"):
-        return AssetAny(*(Asset(name) for name in assets.any))
-    return AssetAll(*(Asset(name) for name in assets.all))

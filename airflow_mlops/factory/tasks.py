@@ -12,6 +12,7 @@ from airflow_mlops.operators.version_compat import retry_exponential_backoff
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import DAG, BaseOperator, TaskGroup
 
+    from airflow_mlops.factory.callbacks import CallbackFactory
     from airflow_mlops.spec.graph import Pipeline, Step
 
 OPERATOR_MODULES = {"process": "airflow_mlops.operators.process", "docker": "airflow_mlops.operators.docker"}
@@ -24,13 +25,15 @@ class TaskFactory:
 
     :param pipeline: the pipeline
     :param dag: the DAG that the tasks go into
+    :param callbacks: makes their callbacks
     """
 
-    def __init__(self, pipeline: Pipeline, dag: DAG) -> None:
+    def __init__(self, pipeline: Pipeline, dag: DAG, callbacks: CallbackFactory) -> None:
         self._pipeline = pipeline
         self._dag = dag
         self._classes: dict[tuple[str, str], type[BaseOperator]] = {}
         self._source = str(pipeline.source) if pipeline.source is not None else None
+        self._callbacks = callbacks
 
     def make(self, step: Step, task_group: TaskGroup | None) -> Any:
         """The task of a step, an operator."""
@@ -40,8 +43,9 @@ class TaskFactory:
         if task_group is not None:
             arguments["task_group"] = task_group
         if spec.kind == "import":
+            place = {"asset": spec.asset} if spec.uri is None else {"uri": self._pipeline.uri_of(spec.uri)}
             return self._class("none", "ImportOperator")(
-                uri=self._pipeline.uri_of(spec.uri or ""), type=spec.type, digest=spec.digest or "content", **arguments
+                **place, type=spec.type, digest=spec.digest or "content", **arguments
             )
         if spec.kind == "operator":
             call = spec.operator
@@ -92,6 +96,18 @@ class TaskFactory:
         }
         if spec.description:
             arguments["doc_md"] = spec.description
+        if spec.display_name:
+            arguments["task_display_name"] = spec.display_name
+        if spec.pool is not None:
+            arguments["pool"] = spec.pool
+        if spec.queue is not None:
+            arguments["queue"] = spec.queue
+        if spec.pool_slots != 1:
+            arguments["pool_slots"] = spec.pool_slots
+        if spec.priority_weight != 1:
+            arguments["priority_weight"] = spec.priority_weight
+        if spec.callbacks.model_fields_set:
+            arguments.update(self._callbacks.of(spec.callbacks, step))
         if self._pipeline.spec.owner:
             arguments["owner"] = self._pipeline.spec.owner
         if any(item.optional for item in step.inputs.values()):

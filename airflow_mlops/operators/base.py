@@ -44,7 +44,7 @@ class StepOperator(BaseOperator):
     :param inputs: what the step reads, by name: ``{"train": split.artifact("train")}``, or the long form
         ``{"train": {"from": split.artifact("train"), "stage": "none", "optional": True}}``
     :param outputs: what the step makes, by name: a type (``"dataset"``, ``"integer"``), or the long form
-        ``{"type": "dataset", "file": "train.csv"}``
+        ``{"type": "dataset", "file": "train.csv"}``; with ``"asset": True`` (or a URI or name) a commit updates an Airflow asset
     :param secrets: by name, a reference to a connection or variable: ``{"TOKEN": {"variable": "hub_token"}}``
     :param source: folder with the step's code; it is copied, and becomes the program's working directory
     :param cpu: number of CPUs
@@ -157,6 +157,10 @@ class StepOperator(BaseOperator):
         super().__init__(
             retries=retries + infra_retries + deployment.adoption_headroom(), **self._runtime_keywords(image, kwargs)
         )
+        if any(output.asset for output in self.outputs.values()):
+            from airflow_mlops.operators.assets import outlets_of
+
+            self.outlets = [*self.outlets, *outlets_of(self)]
         if program is not None:
             inputs = {name: str(wire) for name, wire in program.inputs.items()}
         self.__dict__.update(image=image, command=command, args=args, env=env, parameters=parameters, inputs=inputs)

@@ -89,7 +89,7 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
         raise
     else:
         clean_up(operator, attempt, discard=False)
-        return reference
+        return _announced(operator, context, reference)
     finally:
         operator._attempt = None
         operator.let_go()
@@ -116,9 +116,19 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
         return commit_references(attempt, seal, artifacts, values, kind=operator.kind, started=started)
 
     try:
-        return _guarded(lambda: _owned(operator, attempt, stages), operator, attempt, context)
+        reference = _guarded(lambda: _owned(operator, attempt, stages), operator, attempt, context)
+        return _announced(operator, context, reference)
     finally:
         operator._attempt = None
+
+
+def _announced(operator: StepOperator, context: Any, reference: dict[str, Any]) -> dict[str, Any]:
+    """Tell Airflow's assets what was committed, and hand the reference on."""
+    if any(output.asset for output in operator.outputs.values()):
+        from airflow_mlops.operators.assets import announce
+
+        announce(operator, context, reference)
+    return reference
 
 
 def begin(operator: StepOperator, context: Any) -> Attempt:

@@ -62,16 +62,32 @@ class ImportOperator(ReferenceOperator):
     Bring existing data in by reference.
 
     :param uri: where it lies, an fsspec URL or an absolute path (a template of a spec; not rendered by Airflow)
+    :param asset: in place of ``uri``, the asset whose newest update is brought in: an output of a step that is marked as this asset
     :param type: artifact type
     :param digest: how a change of it is noticed: ``content`` reads it all, ``etag`` asks the store, ``none`` not at all
     """
 
     kind: ClassVar[str] = "import"
 
-    def __init__(self, *, uri: str, type: str = "dataset", digest: str = "content", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        uri: str | None = None,
+        asset: str | None = None,
+        type: str = "dataset",
+        digest: str = "content",
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("outputs", {type: type})
         super().__init__(**kwargs)
+        if (uri is None) == (asset is None):
+            raise BadStep(f"step '{self.task_id}' imports from one place; expected 'uri' or 'asset'")
+        if asset is not None:
+            from airflow.providers.common.compat.sdk import Asset
+
+            self.inlets = [*self.inlets, Asset(asset)]
         self.uri = uri
+        self.asset = asset
         self.artifact_type = type
         self.digest = digest
 
@@ -79,10 +95,26 @@ class ImportOperator(ReferenceOperator):
         self, context: Any, names: Mapping[str, Any], attempt: Attempt
     ) -> tuple[dict[str, Artifact], dict[str, Any]]:
         """Look at the data and note where it is."""
+        if self.asset is not None:
+            return self._from_asset(self.asset, context, attempt), {}
         uri = _rendered(self, self.uri, names)
         artifacts = {name: _external(name, output, uri, self.digest, attempt) for name, output in self.outputs.items()}
         self.log.info("Imported %s", uri)
         return artifacts, {}
+
+    def _from_asset(self, asset: str, context: Any, attempt: Attempt) -> dict[str, Artifact]:
+        from dataclasses import replace
+
+        from airflow_mlops.operators.assets import newest
+
+        found = newest(asset, context, attempt.store)
+        for name, output in self.outputs.items():
+            if output.type not in (found.type, "artifact"):
+                raise BadStep(
+                    f"step '{self.task_id}': asset '{asset}' is a {found.type}; expected a {output.type}, which '{name}' is to be"
+                )
+        self.log.info("Imported %s of asset %s", found.uri, asset)
+        return {name: replace(found, name=name, type=output.type) for name, output in self.outputs.items()}
 
 
 class WrappedOperator(ReferenceOperator):

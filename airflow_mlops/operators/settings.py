@@ -135,6 +135,18 @@ def configured_environment() -> str | None:
 
 
 @functools.cache
+def calls_back() -> bool:
+    """Whether the callbacks and deadlines of specs are set up here, ``[mlops] callbacks``."""
+    return (_text("callbacks") or "true").lower() != "false"
+
+
+@functools.cache
+def allowed_callbacks() -> tuple[str, ...]:
+    """Patterns of the import paths that a spec's callbacks may have."""
+    return _words("allowed_callbacks")
+
+
+@functools.cache
 def adoption_headroom() -> int:
     """Tries beyond both budgets that a task is given, for those that deploys and drains use up."""
     return int(conf.getint(SECTION, "adoption_headroom", fallback=20))

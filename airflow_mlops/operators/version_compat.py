@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import inspect
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -10,6 +14,9 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     DownstreamTasksSkipped,
 )
+
+if TYPE_CHECKING:
+    from datetime import timedelta, tzinfo
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException
@@ -44,3 +51,64 @@ def retry_exponential_backoff(factor: float) -> bool | float:
     if AIRFLOW_V_3_2_PLUS:
         return 0 if factor == 1 else factor
     return factor != 1
+
+
+def _sdk(before_3_2: str) -> Any:
+    """The module that has what Airflow's SDK has since 3.2."""
+    return import_module("airflow.sdk" if AIRFLOW_V_3_2_PLUS else before_3_2)
+
+
+def cron_timetable(cron: str, zone: str | tzinfo | None) -> Any:
+    """
+    The timetable that Airflow would make of ``schedule=cron``, in a time zone of its own.
+
+    :param zone: the time zone, or its name; ``None`` for Airflow's
+    """
+    from airflow.providers.common.compat.sdk import conf
+
+    if zone is None:
+        zone = import_module("airflow.settings").TIMEZONE
+    if conf.getboolean(section="scheduler", key="create_cron_data_intervals"):
+        return _sdk("airflow.timetables.interval").CronDataIntervalTimetable(cron, timezone=zone)
+    return _sdk("airflow.timetables.trigger").CronTriggerTimetable(cron, timezone=zone)
+
+
+def asset_or_time(assets: Any, timetable: Any) -> Any:
+    """A schedule by assets and by time: whichever comes first."""
+    return _sdk("airflow.timetables.assets").AssetOrTimeSchedule(assets=assets, timetable=timetable)
+
+
+def deadline_alert(reference: str, interval: timedelta, path: str, target: Any, arguments: dict[str, Any]) -> Any:
+    """
+    An alert for a run that is late.
+
+    :param reference: ``queued_at`` or ``logical_date``
+    :param path: dotted path of what is called
+    :param target: what is called
+    :raises ValueError: if this Airflow cannot call it
+    """
+    sdk = _sdk("airflow.sdk.definitions.deadline")
+    moments = {
+        "queued_at": sdk.DeadlineReference.DAGRUN_QUEUED_AT,
+        "logical_date": sdk.DeadlineReference.DAGRUN_LOGICAL_DATE,
+    }
+    if inspect.iscoroutinefunction(target) or _notifies_async(target):
+        callback = sdk.AsyncCallback(path, kwargs=arguments)
+    elif AIRFLOW_V_3_2_PLUS:
+        callback = sdk.SyncCallback(path, kwargs=arguments)
+    else:
+        raise ValueError(
+            f"Airflow {airflow_version} calls for a deadline only what can be awaited; expected an async function, or a notifier that has "
+            "async_notify"
+        )
+    return sdk.DeadlineAlert(reference=moments[reference], interval=interval, callback=callback)
+
+
+def _notifies_async(target: Any) -> bool:
+    """Whether it is a notifier's class that says itself how it notifies without waiting."""
+    from airflow.providers.common.compat.sdk import BaseNotifier
+
+    if not isinstance(target, type) or not issubclass(target, BaseNotifier):
+        return False
+    mine, inherited = getattr(target, "async_notify", None), getattr(BaseNotifier, "async_notify", None)
+    return mine is not None and mine is not inherited

@@ -104,7 +104,7 @@ class Builder:
                     }
                 node: Step | Group = Step(path, spec, {}, (), here)
             else:
-                node = Group(path, (), (), spec.description, here)
+                node = Group(path, (), (), spec.description, spec.display_name, here)
             entry = Entry(node, parent, self._count, wanted=spec.needs)
             self._entries.append(entry)
             if isinstance(spec, GroupSpec):

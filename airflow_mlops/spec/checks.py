@@ -16,14 +16,15 @@ from airflow_mlops.spec.parts import PARAMETER_TYPES
 from airflow_mlops.spec.problems import did_you_mean, one_of
 from airflow_mlops.spec.programs import missing_script
 from airflow_mlops.spec.scopes import Scope
+from airflow_mlops.spec.structure import AIRFLOWS
 from airflow_mlops.spec.templates import TemplateError, references, render
 
-_ALWAYS = frozenset(("name", "kind", "description", "needs", "retries", "infra_retries", "backoff"))
+_ALWAYS = AIRFLOWS | {"name", "kind", "display_name", "description", "needs"}
 _ALLOWED: dict[str, frozenset[str]] = {
     "operator": _ALWAYS | {"params", "inputs", "outputs", "timeout", "operator"},
-    "import": _ALWAYS | {"params", "uri", "type", "digest", "outputs"},
+    "import": _ALWAYS | {"params", "uri", "asset", "type", "digest", "outputs"},
 }
-_NOT_FOR_PROGRAMS = frozenset(("operator", "uri", "type", "digest"))
+_NOT_FOR_PROGRAMS = frozenset(("operator", "uri", "asset", "type", "digest"))
 _RESERVED_PREFIX = "MLOPS_"
 
 
@@ -165,6 +166,12 @@ class Checks:
                     (*where, "file"),
                     f"output '{name}' is a parameter ('{output.type}'), which has no file name; expected no 'file'",
                 )
+            if output.asset and output.is_parameter:
+                self._say(
+                    step,
+                    (*where, "asset"),
+                    f"output '{name}' is a parameter ('{output.type}'), which is no asset; expected 'asset' for artifacts alone",
+                )
             if output.keys is not None and output.type != "metrics":
                 self._say(
                     step,
@@ -294,12 +301,21 @@ def _operator(step: Step, broken: Broken) -> Demand:
 
 
 def _import(step: Step, broken: Broken) -> Demand:
-    for key, example in (("uri", "s3://lake/customers/"), ("type", "dataset")):
-        if getattr(step.spec, key) is None and not broken(step, key):
-            yield (
-                (),
-                f"step '{step.spec.name}' of kind import has no '{key}'; expected one such as '{key}: {example}'",
-            )
+    spec = step.spec
+    if spec.uri is None and spec.asset is None and not broken(step, "uri") and not broken(step, "asset"):
+        yield (
+            (),
+            f"step '{spec.name}' of kind import has no 'uri'; expected one such as 'uri: s3://lake/customers/', or an 'asset'",
+        )
+    if spec.type is None and not broken(step, "type"):
+        yield (), f"step '{spec.name}' of kind import has no 'type'; expected one such as 'type: dataset'"
+    if spec.asset is not None:
+        for key in ("uri", "digest"):
+            if getattr(spec, key) is not None:
+                yield (
+                    (key, KEY),
+                    f"step '{spec.name}' imports an asset, which says its {key} itself; expected 'asset' or '{key}', not both",
+                )
 
 
 def _near(step: Step, key: str) -> Location:

@@ -148,6 +148,67 @@ def schedule(value: Any) -> str:
     return value
 
 
+def check_schedule(has_assets: bool, cron: str | None, zone: str | None) -> None:
+    """A schedule in its long form says something, and nothing that means nothing."""
+    if not has_assets and cron is None:
+        refuse("a schedule has neither assets nor times; expected {assets: …}, {cron: …} or both")
+    if zone is not None and cron is None:
+        refuse("'timezone' is that of 'cron', which is not there; expected both, or none")
+    if cron in ("@once", "@continuous"):
+        refuse(
+            f"'{cron}' is not for the long form; expected 'schedule: \"{cron}\"' alone, or times such as '0 6 * * 1'"
+        )
+
+
+def time_zone(value: Any) -> str:
+    """The name of a time zone in the tz database."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        if isinstance(value, str) and value:
+            ZoneInfo(value)
+            return value
+    except (KeyError, OSError, ValueError):
+        pass
+    refuse(f"{cut(value)} is no time zone; expected a name such as Europe/Berlin or UTC")
+
+
+def import_path(value: Any) -> str:
+    """The dotted path of a function or class."""
+    if not isinstance(value, str) or not _CLASS_PATH.match(value) or len(value) > 512:  # noqa: PLR2004
+        refuse(f"{cut(value)} is no import path; expected a dotted one such as acme_alerts.page")
+    return value
+
+
+def asset_name(value: Any) -> str:
+    """The URI or name of an Airflow asset: the same in every run."""
+    if not isinstance(value, str) or not value.strip() or len(value) > 1500:  # noqa: PLR2004 - Airflow's own limit
+        refuse(f"{cut(value)} is no asset; expected a URI such as s3://lake/customers, or a name")
+    if not value.isprintable() or value.startswith("airflow:"):
+        refuse(f"{cut(value)} is refused by Airflow; expected a URI such as s3://lake/customers, or a name")
+    if "{{" in value:
+        refuse(
+            f"{cut(value)} looks like a template, and an asset is none; expected a URI or name that every run shares"
+        )
+    return value
+
+
+def asset_mark(value: Any) -> bool | str:
+    """Whether an output is an asset, or which."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        refuse(f"is {kind_of(value)}; expected true, or the URI or name of an asset")
+    return asset_name(value)
+
+
+def owner_link(value: Any) -> str:
+    """A link that Airflow accepts for an owner."""
+    if isinstance(value, str) and re.match(r"https?://[^/\s]+|mailto:[^\s@]+@[^\s@]+\Z", value) and value.isprintable():
+        return value
+    refuse(f"{cut(value)} is no link; expected https://… or mailto:…")
+
+
 def reference(value: Any) -> str:
     """``step.output``, or ``group/step.output``."""
     if not isinstance(value, str):

@@ -75,6 +75,7 @@ class Group:
     children: tuple[Step | Group, ...] = ()
     needs: tuple[StepPath, ...] = ()
     description: str = ""
+    display_name: str | None = None
     location: tuple[str | int, ...] = ()
 
     def steps(self) -> Iterator[Step]:

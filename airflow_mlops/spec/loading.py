@@ -25,7 +25,7 @@ from airflow_mlops.spec.problems import (
     one_of,
     shorten,
 )
-from airflow_mlops.spec.structure import PLACEHOLDER, Structure, split_location
+from airflow_mlops.spec.structure import MERGED, PLACEHOLDER, Structure, split_location
 from airflow_mlops.spec.values import Plain
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ MAX_FINDINGS = 300
 """Problems after which nobody looks on: many more than are shown, few enough for a nearest name to each."""
 
 RUNTIMES = ("process", "docker")
-_MERGED = frozenset(("env", "secrets", "resources", "docker", "process", "backoff"))
 
 
 def load_pipeline(
@@ -297,5 +296,5 @@ def _came_from_defaults(root: Node, path: tuple[Any, ...]) -> bool:
     home, rest = split_location(tuple(part for part in path if part is not KEY))
     if not home or not rest:
         return False
-    depth = 2 if rest[0] in _MERGED else 1
+    depth = 2 if rest[0] in MERGED else 1
     return not exists(root, (*home, *rest[:depth]))

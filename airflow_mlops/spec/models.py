@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -25,6 +24,7 @@ from airflow_mlops.spec import forms
 from airflow_mlops.spec.parts import (
     DEFAULT_GRACE,
     ArtifactType,
+    AssetName,
     Backoff,
     Command,
     Digest,
@@ -36,6 +36,7 @@ from airflow_mlops.spec.parts import (
     OnDrain,
     OperatorCall,
     Output,
+    OwnerLink,
     ParamName,
     Process,
     Resources,
@@ -49,6 +50,7 @@ from airflow_mlops.spec.parts import (
     Word,
 )
 from airflow_mlops.spec.quantities import format_duration
+from airflow_mlops.spec.scheduling import AnySchedule, Deadline, RunCallbacks, StepCallbacks
 
 API_VERSION = "mlops/v1"
 
@@ -57,11 +59,11 @@ Runtime = Literal["process", "docker"]
 PROGRAM_KINDS = ("preprocess", "train", "evaluate", "predict", "container")
 KINDS = (*PROGRAM_KINDS, "operator", "import")
 
-Schedule = Annotated[str, BeforeValidator(forms.schedule)]
-
 _BACKOFF = Backoff()
 _RESOURCES = Resources()
 _PROCESS = Process()
+_CALLBACKS = StepCallbacks()
+_RUN_CALLBACKS = RunCallbacks()
 
 
 class StepOptions(SpecModel):
@@ -104,6 +106,22 @@ class StepOptions(SpecModel):
         default_factory=list,
         description="Host folders and volumes that the container sees",
     )
+    pool: Text | None = Field(
+        default=None, description="Airflow pool whose slots the step takes; it must exist, or the step never starts"
+    )
+    pool_slots: int = Field(default=1, ge=1, le=10_000, description="How many slots of the pool it takes")
+    priority_weight: int = Field(
+        default=1,
+        ge=-1_000_000,
+        le=1_000_000,
+        description="Airflow's priority_weight: of waiting steps, the highest starts first",
+    )
+    queue: Text | None = Field(
+        default=None, description="Queue of the workers that may run the step, where the executor has queues"
+    )
+    callbacks: StepCallbacks = Field(
+        default_factory=lambda: _CALLBACKS, description="Whom Airflow calls about the step"
+    )
     docker: dict[str, Any] = Field(
         default_factory=dict,
         description="Further arguments of DockerOperator (literals)",
@@ -136,11 +154,16 @@ class StepSpec(StepOptions):
     uri: Text | None = Field(
         default=None, description="Where the data of a step of kind `import` lies: a URL or a path (template)"
     )
+    asset: AssetName | None = Field(
+        default=None,
+        description="In place of `uri`: the asset whose newest update a step of kind `import` brings in, `mlops://<pipeline>/<step>/<output>`",
+    )
     type: ArtifactType | None = Field(
         default=None,
         description="What kind of artifact a step of kind `import` brings in; its output has this name",
     )
     digest: Digest | None = Field(default=None, description="How an import is told apart: by content, by ETag, or not")
+    display_name: Text | None = Field(default=None, description="Name that Airflow shows in place of `name`")
 
 
 STEP_KEYS = tuple(sorted(StepSpec.model_fields, key=StepOptions.model_fields.__contains__))
@@ -157,6 +180,7 @@ class GroupSpec(SpecModel):
         description="Steps or groups that must have ended well before any step of this group",
     )
     steps: list[Entry] = Field(description="Steps and groups of this group", min_length=1)
+    display_name: Text | None = Field(default=None, description="Name that Airflow shows in place of `name`")
 
 
 def _entry_tag(value: Any) -> str:
@@ -209,44 +233,10 @@ class ParamSpec(SpecModel):
         return value if isinstance(value, dict) else {"default": value}
 
 
-class AssetsAny(SpecModel):
-    """A run when any of the assets was updated."""
-
-    any: list[Text] = Field(min_length=1, description="URIs or names of assets")
-
-
-class AssetsAll(SpecModel):
-    """A run when all of the assets were updated."""
-
-    all: list[Text] = Field(min_length=1, description="URIs or names of assets")
-
-
-def _assets_tag(value: Any) -> str:
-    return "all" if isinstance(value, AssetsAll) or (isinstance(value, Mapping) and "all" in value) else "any"
-
-
-class AssetSchedule(SpecModel):
-    """Runs when data arrives."""
-
-    assets: Annotated[
-        Annotated[AssetsAny, Tag("any")] | Annotated[AssetsAll, Tag("all")],
-        Discriminator(_assets_tag),
-    ] = Field(description="`{any: [...]}` or `{all: [...]}`")
-
-
-def _schedule_tag(value: Any) -> str:
-    return "assets" if isinstance(value, (Mapping, AssetSchedule)) else "cron"
-
-
-AnySchedule = Annotated[
-    Annotated[Schedule, Tag("cron")] | Annotated[AssetSchedule, Tag("assets")],
-    Discriminator(_schedule_tag),
-]
-
-
 class Overlay(SpecModel):
     """What an environment changes. It is merged over the spec key by key."""
 
+    display_name: Text | None = Field(default=None, description="Replaces the display name")
     description: str | None = Field(default=None, max_length=4096, description="Replaces the description")
     schedule: AnySchedule | None = Field(default=None, description="Replaces the schedule; null: by hand")
     params: dict[ParamName, Any] = Field(
@@ -255,9 +245,15 @@ class Overlay(SpecModel):
     )
     tags: list[Text] = Field(default_factory=list, description="Replaces the tags")
     owner: Text | None = Field(default=None, description="Replaces the owner")
+    owner_links: dict[Text, OwnerLink] = Field(default_factory=dict, description="Other links of owners")
     start_date: Moment | None = Field(default=None, description="Replaces the start date")
     catchup: bool = Field(default=False, description="Replaces catchup")
     max_active_runs: int | None = Field(default=None, ge=1, le=10_000, description="Replaces max_active_runs")
+    timeout: Duration | None = Field(default=None, description="Replaces the timeout; null: none")
+    deadline: Deadline | None = Field(default=None, description="Replaces the deadline; null: none")
+    callbacks: RunCallbacks = Field(
+        default_factory=lambda: _RUN_CALLBACKS, description="Other callbacks of runs; `on_failure: []` for none"
+    )
     source: Text | None = Field(default=None, description="Replaces the source folder")
     images: dict[Text, Text] = Field(default_factory=dict, description="Other images for aliases")
     defaults: StepOptions = Field(
@@ -277,16 +273,20 @@ class PipelineSpec(SpecModel):
     name: Annotated[str, StringConstraints(pattern=forms.PIPELINE_NAME)] = Field(
         description="Name of the pipeline, and id of its DAG"
     )
-    description: str = Field(default="", max_length=65_536, description="What the pipeline does")
+    display_name: Text | None = Field(default=None, description="Name that Airflow shows in place of `name`")
+    description: str = Field(default="", max_length=65_536, description="What the pipeline does; Markdown")
     schedule: AnySchedule | None = Field(
         default=None,
-        description="When it runs: cron, a preset such as '@weekly', or assets; absent: by hand",
+        description="When it runs: cron, a preset such as '@weekly', assets, or both; absent: by hand",
     )
     params: dict[ParamName, ParamSpec] = Field(default_factory=dict, description="What a run may be given")
     tags: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(
         default_factory=list, description="Tags of the DAG"
     )
     owner: Text | None = Field(default=None, description="Owner of the tasks")
+    owner_links: dict[Text, OwnerLink] = Field(
+        default_factory=dict, description="Where Airflow's list of DAGs leads from an owner: a web page or mailto:"
+    )
     start_date: Moment | None = Field(
         default=None,
         description="First date of the schedule, ISO 8601; UTC unless it says otherwise",
@@ -294,6 +294,13 @@ class PipelineSpec(SpecModel):
     catchup: bool = Field(default=False, description="Whether missed intervals since start_date are run")
     max_active_runs: int | None = Field(
         default=None, ge=1, le=10_000, description="How many runs may be active at once"
+    )
+    timeout: Duration | None = Field(
+        default=None, description="How long a run may take; then what runs is stopped, and the run has failed"
+    )
+    deadline: Deadline | None = Field(default=None, description="When somebody is told that a run is late")
+    callbacks: RunCallbacks = Field(
+        default_factory=lambda: _RUN_CALLBACKS, description="Whom Airflow calls when a run has ended"
     )
     source: Text | None = Field(default=None, description="Folder of the step code, relative to this file")
     images: dict[Text, Text] = Field(default_factory=dict, description="Short names of images")

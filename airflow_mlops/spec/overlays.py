@@ -20,7 +20,7 @@ NO_TAG: Any = None
 
 Report = Callable[[Node, str], None]
 
-_WHOLE = ("schedule",)
+_WHOLE = ("schedule", "deadline")
 """Keys whose value is replaced as a whole: half an old schedule and half a new one make no sense."""
 
 

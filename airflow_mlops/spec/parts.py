@@ -67,6 +67,9 @@ Command = Annotated[list[Word], BeforeValidator(forms.command, json_schema_input
 Reference = Annotated[str, BeforeValidator(forms.reference)]
 Number = Annotated[Any, BeforeValidator(forms.number, json_schema_input_type=int | float)]
 FileName = Annotated[str, BeforeValidator(forms.file_name)]
+AssetName = Annotated[str, BeforeValidator(forms.asset_name)]
+AssetMark = Annotated[Any, BeforeValidator(forms.asset_mark, json_schema_input_type=bool | str)]
+OwnerLink = Annotated[str, BeforeValidator(forms.owner_link)]
 
 
 class SpecModel(BaseModel):
@@ -114,6 +117,11 @@ class Output(SpecModel):
     uri: Text | None = Field(default=None, description="Where an operator step leaves the data (template)")
     digest: Digest | None = Field(
         default=None, description="How data at a URI is told apart: by content, by ETag, or not"
+    )
+    asset: AssetMark = Field(
+        default=False,
+        description="`true`: each commit updates the Airflow asset `mlops://<pipeline>/<step>/<output>`; or the URI or name of another; "
+        "artifacts only",
     )
 
     @model_validator(mode="before")

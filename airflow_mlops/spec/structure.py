@@ -25,9 +25,15 @@ Location = tuple[Any, ...]
 PLACEHOLDER = "unnamed-"
 """Start of the name of a step whose own cannot be used."""
 
-_MERGED = frozenset(("env", "secrets", "resources", "docker", "process", "backoff"))
-_FOR_OPERATORS = frozenset(("retries", "infra_retries", "backoff", "timeout"))
-_FOR_IMPORTS = frozenset(("retries", "infra_retries", "backoff"))
+MERGED = frozenset(("env", "secrets", "resources", "docker", "process", "backoff", "callbacks"))
+"""Keys of ``defaults`` that a step's own are merged with."""
+
+AIRFLOWS = frozenset(
+    ("retries", "infra_retries", "backoff", "pool", "pool_slots", "priority_weight", "queue", "callbacks")
+)
+"""Keys of ``defaults`` that are about the task, whatever it runs."""
+
+_FOR_OPERATORS = AIRFLOWS | {"timeout"}
 _BY_NAME = frozenset(
     (
         "inputs",
@@ -138,7 +144,7 @@ def _fill_in(data: dict[str, Any], runtime: str | None) -> None:
         defaults.pop("runtime", None)
     by_kind = {
         "operator": [(key, value) for key, value in defaults.items() if key in _FOR_OPERATORS],
-        "import": [(key, value) for key, value in defaults.items() if key in _FOR_IMPORTS],
+        "import": [(key, value) for key, value in defaults.items() if key in AIRFLOWS],
     }
     everything = list(defaults.items())
     for _, entry in _entries(data.get("steps"), ("steps",)):
@@ -160,7 +166,7 @@ def _fill_in_defaults(entry: dict[str, Any], defaults: list[tuple[str, Any]]) ->
     for key, value in defaults:
         if key not in entry:
             entry[key] = value
-        elif key in _MERGED and isinstance(value, dict) and isinstance(entry[key], dict):
+        elif key in MERGED and isinstance(value, dict) and isinstance(entry[key], dict):
             entry[key] = {**value, **entry[key]}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from airflow_mlops.spec import forms, models, parts
+from airflow_mlops.spec import forms, models, parts, scheduling
 from airflow_mlops.spec.documents import KEY
 from airflow_mlops.spec.forms import cut, kind_of
 from airflow_mlops.spec.later import (
@@ -30,7 +30,9 @@ _ONE: dict[str, type[BaseModel]] = {
     "process": parts.Process,
     "operator": parts.OperatorCall,
     "defaults": models.StepOptions,
-    "schedule": models.AssetSchedule,
+    "schedule": scheduling.Schedule,
+    "deadline": scheduling.Deadline,
+    "callback": scheduling.Callback,
 }
 _MANY: dict[str, type[BaseModel]] = {
     "inputs": parts.InputSpec,
@@ -39,6 +41,7 @@ _MANY: dict[str, type[BaseModel]] = {
     "volumes": parts.Volume,
     "params": models.ParamSpec,
     "environments": models.Overlay,
+    **{name: scheduling.Callback for name in scheduling.StepCallbacks.model_fields},
 }
 _PATTERNS = {
     forms.STEP_NAME: "a name of lower-case letters, digits and '-' that starts with a letter, at most 63 characters",
@@ -101,7 +104,7 @@ def _is_tag(path: list[Any], part: Any) -> bool:
     if part in ("step", "group"):
         return len(path) > 1 and path[-2] == "steps" and isinstance(path[-1], int)
     in_schedule = path[:1] == ["schedule"] or (path[:1] == ["environments"] and path[2:3] == ["schedule"])
-    if part in ("cron", "assets"):
+    if part in ("cron", "long"):
         return in_schedule and path[-1] == "schedule"
     return part in ("any", "all") and in_schedule and path[-2:] == ["schedule", "assets"]
 
@@ -215,6 +218,8 @@ def _names(parent: Sequence[Any], value: Any, in_step: bool) -> list[str]:
         )
     elif len(parent) > 1 and parent[-2] in _MANY:
         model = _MANY[parent[-2]]
+    elif parent[-1] == "callbacks":
+        model = scheduling.RunCallbacks if len(parent) == 1 or parent[0] == "environments" else scheduling.StepCallbacks
     elif parent[-1] == "assets":
         return ["any", "all"]
     else:

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.spec import models, parts
+from airflow_mlops.spec import models, parts, scheduling
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -34,11 +34,16 @@ LINKED = {
     "StepOptions": "step options",
     "StepSpec": "step",
     "GroupSpec": "group",
-    "AssetSchedule": "assets",
-    "AssetsAny": "any",
-    "AssetsAll": "all",
+    "Schedule": "schedule",
+    "Deadline": "deadline",
+    "Callback": "callback",
+    "RunCallbacks": "run callbacks",
+    "StepCallbacks": "step callbacks",
 }
 """What a construct is called in the page; its heading has the same name."""
+
+SHOWN = {"AssetsAny": "`{any: […]}`", "AssetsAll": "`{all: […]}`"}
+"""Constructs that say all with one key."""
 
 
 def table(model: type[BaseModel]) -> str:
@@ -62,7 +67,7 @@ def value_of(form: dict[str, Any]) -> str:
     """What may stand for a value of a JSON Schema, in a few words."""
     if "$ref" in form:
         name = form["$ref"].rsplit("/", 1)[-1]
-        return f"[{LINKED[name]}](#{LINKED[name].replace(' ', '-')})" if name in LINKED else name
+        return f"[{LINKED[name]}](#{LINKED[name].replace(' ', '-')})" if name in LINKED else SHOWN[name]
     if "const" in form or "enum" in form:
         return ", ".join(f"`{value}`" for value in form.get("enum") or [form["const"]])
     for key in ("anyOf", "oneOf"):
@@ -89,11 +94,13 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
+def _model(name: str) -> type[BaseModel]:
+    return next(getattr(module, name) for module in (parts, scheduling, models) if hasattr(module, name))
+
+
 def filled(page: str) -> str:
     """The page with every table made anew."""
-    return MARKED.sub(
-        lambda match: f"{match[1]}{table(getattr(parts, match[2], None) or getattr(models, match[2]))}{match[3]}", page
-    )
+    return MARKED.sub(lambda match: f"{match[1]}{table(_model(match[2]))}{match[3]}", page)
 
 
 if __name__ == "__main__":

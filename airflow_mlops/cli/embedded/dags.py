@@ -29,6 +29,7 @@ def load(file: Path, dag_id: str) -> list[str]:
         )
     compat.store_dags(bag)
     _require_stored()
+    _make_pools({task.pool for task in dag.tasks})
     return [task.task_id for task in dag.topological_sort()]
 
 
@@ -51,6 +52,14 @@ def trigger(dag_id: str, run_id: str, conf: dict[str, Any]) -> None:
         trigger_dag(dag_id=dag_id, run_id=run_id, conf=conf, logical_date=None, triggered_by=DagRunTriggeredByType.CLI)
     except (AirflowException, ValueError) as error:
         raise DagRefused(f"the DAG {dag_id!r} does not take this run: {error}") from error
+
+
+def _make_pools(names: set[str]) -> None:
+    """The pools of a deployment limit what its tasks take together; a run of one's own has them all, without limits."""
+    from airflow.models.pool import Pool
+
+    for name in sorted(names):
+        Pool.create_or_update_pool(name, slots=-1, description="", include_deferred=False)
 
 
 def _require_stored() -> None:
