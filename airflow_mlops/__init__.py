@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_mlops.cli.reading import read
     from airflow_mlops.factory import pipeline_dag
     from airflow_mlops.operators import (
         DockerContainerOperator,
@@ -46,7 +47,11 @@ __all__ = [
     "ProcessTrainOperator",
     "__version__",
     "pipeline_dag",
+    "read",
 ]
+
+_HOMES = {"pipeline_dag": "factory", "read": "cli.reading"}
+"""Where names are that are not operators."""
 
 
 def __getattr__(name: str) -> Any:
@@ -57,7 +62,7 @@ def __getattr__(name: str) -> Any:
         return version("airflow-provider-mlops")  # said in setup.cfg alone
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{'factory' if name == 'pipeline_dag' else 'operators'}"), name)
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'operators')}"), name)
     globals()[name] = value
     return value
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import airflow_mlops
 from tests.cli.support import Said, Terminal, finish
 
 pytest.importorskip("airflow")
@@ -137,6 +138,15 @@ def test_logs_of_an_unknown_step_name_those_there_are(user: Terminal, good: dict
     said = user.run("logs", good["run"], "maek")
     assert said.code == 2
     assert "expected one of make, measure; did you mean 'make'?" in said.err
+
+
+def test_a_notebook_reads_what_a_local_run_has_made(
+    user: Terminal, good: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_MLOPS_HOME", str(user.home / "mlops"))
+    assert airflow_mlops.read(good["run"], "make", "rows") == 7
+    assert airflow_mlops.read(good["run"], "make", "text").read_text() == "servus\n"
+    assert airflow_mlops.read(good["run"], "measure", "metrics") == {"score": 0.5, "rows": 7}
 
 
 def test_artifacts_are_listed_and_shown(user: Terminal, good: dict[str, Any]) -> None:
