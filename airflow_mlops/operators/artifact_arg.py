@@ -32,22 +32,37 @@ class ArtifactXComArg(PlainXComArg):
 
     def resolve(self, context: Mapping[str, Any]) -> Any:
         """
-        Look the output's reference up.
+        Look the output up: for a step, the reference that it checks itself; for any other task, what a person would take it for, the value of a
+        parameter, or an artifact's name, type, URI, digest and metadata. Of a mapped step it is a list of those.
 
-        :raises BadStep: if the producer is mapped, since one input takes one artifact, or is no step
+        :raises BadStep: if the producer is mapped and the consumer a step, since one input takes one artifact; or if the producer is no step
         """
-        reference = super().resolve(context)
-        if isinstance(reference, str | int | float):
+        from airflow_mlops.operators.base import StepOperator
+
+        found = super().resolve(context)
+        if isinstance(found, str | int | float):
             raise BadStep(
-                f"what '{self.operator.task_id}' handed on is {str(reference)[:80]!r}, and not the result of a step; expected the task of a step "
+                f"what '{self.operator.task_id}' handed on is {str(found)[:80]!r}, and not the result of a step; expected the task of a step "
                 "of airflow_mlops"
             )
-        if reference is not None and not isinstance(reference, Mapping):
+        one = found is None or isinstance(found, Mapping)
+        if not isinstance(context.get("task"), StepOperator):
+            return self._value(found) if one else [self._value(reference) for reference in found]
+        if not one:
             raise BadStep(
                 f"'{self.operator.task_id}' ran as several mapped instances; an input takes one artifact: "
                 "map the consumer over the same list inside one task group, so that each instance reads its own"
             )
-        return ResolvedArgument(dict(reference) if reference is not None else None, self.operator.task_id, self.output)
+        return ResolvedArgument(dict(found) if found is not None else None, self.operator.task_id, self.output)
+
+    def _value(self, reference: Mapping[str, Any] | None) -> Any:
+        """What another task than a step is given."""
+        if reference is None:
+            return None
+        for outputs in (reference.get("parameters", {}), reference.get("artifacts", {})):
+            if self.output in outputs:
+                return outputs[self.output]
+        raise BadStep(f"'{self.operator.task_id}' handed on no output '{self.output}'")
 
 
 class ResolvedArgument:
