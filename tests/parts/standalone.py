@@ -115,7 +115,9 @@ class Standalone:
             )
         self.pid = process.pid
         self.until(
-            "an Airflow whose components are all well", lambda: process.poll() is not None or self._is_well(), UP_SECONDS
+            "an Airflow whose components are all well",
+            lambda: process.poll() is not None or self._is_well(),
+            UP_SECONDS,
         )
         assert process.returncode is None, f"airflow standalone ended with code {process.returncode}; {self._log_end()}"
         self._log_in()
@@ -150,7 +152,7 @@ class Standalone:
         All processes that it started: those below it, and those of its session. The latter have it no longer as a parent when it is gone; the
         former hold tasks' programs, which have sessions of their own.
         """
-        found = set()
+        found: set[psutil.Process] = set()
         for process in psutil.process_iter():
             with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
                 if self.pid and os.getsid(process.pid) == self.pid:
@@ -163,7 +165,9 @@ class Standalone:
     @staticmethod
     def _end(processes: list[psutil.Process]) -> None:
         for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):  # psutil knows by the start time that the id was given to another
+            with contextlib.suppress(
+                psutil.NoSuchProcess
+            ):  # psutil knows by the start time that the id was given to another
                 process.kill()
         psutil.wait_procs(processes, timeout=20)
 
@@ -304,7 +308,7 @@ class Standalone:
         }
         self.request("POST", f"dags/{dag}/clearTaskInstances", json=body)
 
-    def until(self, what: str, found: Callable[[], T], seconds: float = 120) -> T:
+    def until(self, what: str, found: Callable[[], T | None], seconds: float = 120) -> T:
         """
         Ask until the answer is true.
 
