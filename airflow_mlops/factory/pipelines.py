@@ -17,6 +17,8 @@ from airflow_mlops.spec.loading import load_pipeline, quiet_collector
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
 
+    from airflow_mlops.spec.graph import Param as SpecParam
+
 
 def pipeline_dag(path: str | Path, *, environment: str | None = None, runtime: str | None = None) -> DAG:
     """
@@ -47,14 +49,11 @@ def build_dag(pipeline: Pipeline) -> DAG:
     limits: dict[str, Any] = {} if spec.max_active_runs is None else {"max_active_runs": spec.max_active_runs}
     dag = DAG(
         dag_id=spec.name,
-        description=spec.description or None,
+        description=_first_paragraph(spec.description) or None,
         schedule=_schedule(pipeline),
         start_date=spec.start_date,
         catchup=bool(spec.catchup),
-        params={
-            name: Param(param.default, **param.schema) if param.has_default else Param(**param.schema)
-            for name, param in pipeline.params.items()
-        },
+        params={name: _param(param) for name, param in pipeline.params.items()},
         tags=list(spec.tags or ()),
         doc_md=spec.description or None,
         **limits,
@@ -62,6 +61,33 @@ def build_dag(pipeline: Pipeline) -> DAG:
     nodes = _build_group(pipeline.root, dag, None, TaskFactory(pipeline, dag))
     _connect(pipeline.root, nodes)
     return dag
+
+
+def _first_paragraph(text: str) -> str:
+    """What a line of Airflow's UI has room for, and shows without its Markdown; all of it is the DAG's documentation."""
+    return " ".join(text.strip().partition("\n\n")[0].split())
+
+
+def _param(param: SpecParam) -> Param:
+    """
+    A parameter of the trigger form, with its range in the text below the field: the form puts what lies outside onto the nearest bound, and
+    tells nobody.
+    """
+    schema = param.schema
+    if limits := _range(schema):
+        description = schema.get("description", "").rstrip()
+        schema = {**schema, "description": f"{description} ({limits})" if description else limits}
+    return Param(param.default, **schema) if param.has_default else Param(**schema)
+
+
+def _range(schema: dict[str, Any]) -> str:
+    """The numbers that a parameter may have, in words; empty if all."""
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None and above is None and below is None:
+        return f"{low} to {high}"
+    words = {"at least": low, "more than": above, "at most": high, "less than": below}
+    return ", ".join(f"{word} {bound}" for word, bound in words.items() if bound is not None)
 
 
 Nodes = dict[tuple[str, ...], Any]
