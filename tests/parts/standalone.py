@@ -87,6 +87,7 @@ class Standalone:
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(free_port()),
+            "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
             # New files are seen at once; a file that is known is parsed when a test asks for it, and each minute.
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "1",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
@@ -234,9 +235,8 @@ class Standalone:
 
     def parse(self, dag: str) -> None:
         """Have the file of a DAG parsed, as the button of the UI does, and wait for that."""
-        known = self.get(f"dags/{dag}")
-        self.request("PUT", f"parseDagFile/{known['file_token']}")
         before = self.parsed_at(dag)
+        self.request("PUT", f"parseDagFile/{self.get(f'dags/{dag}')['file_token']}")
         self.until(f"parse of {dag}", lambda: self.parsed_at(dag) != before)
 
     def parsed_at(self, dag: str) -> tuple[Any, Any]:
