@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ def build_dag(pipeline: Pipeline) -> DAG:
         catchup=bool(spec.catchup),
         params={name: _param(param) for name, param in pipeline.params.items()},
         tags=list(spec.tags or ()),
-        doc_md=spec.description or None,
+        doc_md=_documentation(pipeline),
         **limits,
     )
     nodes = _build_group(pipeline.root, dag, None, TaskFactory(pipeline, dag))
@@ -66,6 +67,15 @@ def build_dag(pipeline: Pipeline) -> DAG:
 def _first_paragraph(text: str) -> str:
     """What a line of Airflow's UI has room for, and shows without its Markdown; all of it is the DAG's documentation."""
     return " ".join(text.strip().partition("\n\n")[0].split())
+
+
+def _documentation(pipeline: Pipeline) -> str:
+    """
+    The description, and which text of the spec this is. Airflow sees nothing of what a step runs; by this, each change of the spec is one new
+    DAG version.
+    """
+    digest = hashlib.sha256(pipeline.file.read_bytes()).hexdigest()[:16]
+    return f"{pipeline.spec.description.rstrip()}\n\n`{pipeline.file.name}`, SHA-256 `{digest}…`".lstrip()
 
 
 def _param(param: SpecParam) -> Param:

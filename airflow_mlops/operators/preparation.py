@@ -64,7 +64,7 @@ def invocation_of(
         operator.command, operator.args = list(program.command) or None, list(program.args) or None
         operator.env, operator.parameters = dict(program.env) or None, dict(parameters) or None
         if hasattr(operator, "image"):
-            operator.image = program.image
+            operator.image = program.image if operator.runtime != "process" else None  # which has no use for it
         operator.inputs = {
             name: inputs.artifacts[name].uri if name in inputs.artifacts else inputs.parameters.get(name)
             for name in program.inputs
