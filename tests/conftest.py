@@ -10,6 +10,7 @@ from tests.parts.docker import docker_daemon
 from tests.parts.images import busybox_image, python_image
 from tests.parts.private_daemon import private_daemon
 from tests.parts.s3 import s3_server, s3_store_url
+from tests.parts.standalone import standalone
 
 if TYPE_CHECKING:
     import pytest
@@ -23,12 +24,13 @@ __all__ = [
     "run_dag",
     "s3_server",
     "s3_store_url",
+    "standalone",
 ]
 
 # Before any test module is loaded: Airflow reads its settings when it is imported.
 isolate_airflow()
 
-MARKER_OF = {"docker_daemon": "docker", "s3_server": "s3", "airflow_home": "airflow"}
+MARKER_OF = {"docker_daemon": "docker", "s3_server": "s3", "airflow_home": "airflow", "standalone": "slow"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from airflow_mlops.spec.loading import load_pipeline, quiet_collector
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
+
+    from airflow_mlops.spec.graph import Param as SpecParam
 
 
 def pipeline_dag(path: str | Path, *, environment: str | None = None, runtime: str | None = None) -> DAG:
@@ -49,16 +52,13 @@ def build_dag(pipeline: Pipeline) -> DAG:
     callbacks = CallbackFactory(pipeline)
     dag = DAG(
         dag_id=spec.name,
-        description=spec.description or None,
+        description=_first_paragraph(spec.description) or None,
         schedule=schedule_of(pipeline),
         start_date=spec.start_date,
         catchup=bool(spec.catchup),
-        params={
-            name: Param(param.default, **param.schema) if param.has_default else Param(**param.schema)
-            for name, param in pipeline.params.items()
-        },
+        params={name: _param(param) for name, param in pipeline.params.items()},
         tags=list(spec.tags or ()),
-        doc_md=spec.description or None,
+        doc_md=_documentation(pipeline),
         **_optional(
             dag_display_name=spec.display_name,
             owner_links=spec.owner_links,
@@ -76,6 +76,42 @@ def build_dag(pipeline: Pipeline) -> DAG:
 def _optional(**arguments: Any) -> dict[str, Any]:
     """The arguments that say something; for the others, Airflow has defaults of its own."""
     return {name: value for name, value in arguments.items() if value}
+
+
+def _first_paragraph(text: str) -> str:
+    """What a line of Airflow's UI has room for, and shows without its Markdown; all of it is the DAG's documentation."""
+    return " ".join(text.strip().partition("\n\n")[0].split())
+
+
+def _documentation(pipeline: Pipeline) -> str:
+    """
+    The description, and which text of the spec this is. Airflow sees nothing of what a step runs; by this, each change of the spec is one new
+    DAG version.
+    """
+    digest = hashlib.sha256(pipeline.file.read_bytes()).hexdigest()[:16]
+    return f"{pipeline.spec.description.rstrip()}\n\n`{pipeline.file.name}`, SHA-256 `{digest}…`".lstrip()
+
+
+def _param(param: SpecParam) -> Param:
+    """
+    A parameter of the trigger form, with its range in the text below the field: the form puts what lies outside onto the nearest bound, and
+    tells nobody.
+    """
+    schema = param.schema
+    if limits := _range(schema):
+        description = schema.get("description", "").rstrip()
+        schema = {**schema, "description": f"{description} ({limits})" if description else limits}
+    return Param(param.default, **schema) if param.has_default else Param(**schema)
+
+
+def _range(schema: dict[str, Any]) -> str:
+    """The numbers that a parameter may have, in words; empty if all."""
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None and above is None and below is None:
+        return f"{low} to {high}"
+    words = {"at least": low, "more than": above, "at most": high, "less than": below}
+    return ", ".join(f"{word} {bound}" for word, bound in words.items() if bound is not None)
 
 
 Nodes = dict[tuple[str, ...], Any]

@@ -14,12 +14,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 from pydantic import ValidationError
 
 from airflow_mlops.operators import settings as deployment
 from airflow_mlops.operators.artifact_arg import ArtifactXComArg
-from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.failures import BadStep, StepFailure
 from airflow_mlops.operators.version_compat import AIRFLOW_V_3_2_PLUS
 from airflow_mlops.spec.parts import DEFAULT_GRACE, OnDrain, Output, Resources, Secret, SpecModel, Volume
 
@@ -301,6 +301,13 @@ class StepOperator(BaseOperator):
         :raises StepFailure: one subclass a failure class
         :raises AirflowFailException: if no further try is worth it
         """
+        try:
+            return self._live(context)
+        except (StepFailure, AirflowFailException) as failure:
+            # The message ends the search; where in this package it was raised only buries it in the task's log.
+            raise failure.with_traceback(None)  # noqa: B904
+
+    def _live(self, context: Any) -> dict[str, Any]:
         from airflow_mlops.operators.life import live
 
         return live(self, context)

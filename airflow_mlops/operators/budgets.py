@@ -15,14 +15,14 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_mlops.artifacts import ArtifactError, DocumentInvalid, NotFound
 from airflow_mlops.artifacts.generations import first_try
-from airflow_mlops.operators.failures import InfrastructureFailure
+from airflow_mlops.operators.failures import InfrastructureFailure, StepFailure
 from airflow_mlops.operators.logs import masked
+from airflow_mlops.spec.templates import TemplateError
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Place, Store
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.base import StepOperator
-    from airflow_mlops.operators.failures import StepFailure
 
 _RECORD_LIMIT = 64 * 1024
 
@@ -46,16 +46,26 @@ def settle(
         failure.settled = True
         raise failure
     if failure.budget is None:
-        raise AirflowFailException(f"{headline} (not retried: a retry could not cure it)") from (cause or failure)
+        raise AirflowFailException(f"{headline} (not retried: a retry could not cure it)") from _below(cause or failure)
     allowance = operator.step_retries if failure.budget == "retries" else operator.infra_retries
     used = _tries(operator, ti) if attempt is None else _record_and_count(failure, attempt)
     if used > allowance:
-        raise AirflowFailException(f"{headline} (no retry left: {failure.budget} is {allowance})") from (
+        raise AirflowFailException(f"{headline} (no retry left: {failure.budget} is {allowance})") from _below(
             cause or failure
         )
     settled = type(failure)(f"{headline} (retry {used} of {allowance})")
     settled.settled = True
-    raise settled from (cause or failure.__cause__)
+    raise settled from _below(cause or failure)
+
+
+def _below(failure: BaseException | None) -> BaseException | None:
+    """
+    What a failure was made of. Failures of our own have said in the headline all that they know: the lines of this package where they were
+    raised would stand below it as the end of the task's log.
+    """
+    while isinstance(failure, (StepFailure, ArtifactError, TemplateError)):
+        failure = failure.__cause__
+    return failure
 
 
 def has_failed(store: Store, place: Place, try_number: int) -> bool:

@@ -60,15 +60,15 @@ def invocation_of(
         checkpoint=operator.checkpoint,
     )
     if not author:
-        # Shown in the UI as the rendered fields of the task.
-        operator.command, operator.args = list(program.command), list(program.args)
-        operator.env, operator.parameters = dict(program.env), dict(parameters)
+        # Shown in the UI as the rendered fields of the task, which leaves out those that are None.
+        operator.command, operator.args = list(program.command) or None, list(program.args) or None
+        operator.env, operator.parameters = dict(program.env) or None, dict(parameters) or None
         if hasattr(operator, "image"):
-            operator.image = program.image
+            operator.image = program.image if operator.runtime != "process" else None  # which has no use for it
         operator.inputs = {
             name: inputs.artifacts[name].uri if name in inputs.artifacts else inputs.parameters.get(name)
             for name in program.inputs
-        }
+        } or None
     invocation = Invocation(
         image=program.image,
         command=program.command,

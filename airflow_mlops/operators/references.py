@@ -50,8 +50,8 @@ class ReferenceOperator(StepOperator):
         """
         raise NotImplementedError
 
-    def execute(self, context: Any) -> dict[str, Any]:
-        """Live the life of a step without a program; see :func:`airflow_mlops.operators.life.live_by_reference`."""
+    def _live(self, context: Any) -> dict[str, Any]:
+        """The life of a step without a program; see :func:`airflow_mlops.operators.life.live_by_reference`."""
         from airflow_mlops.operators.life import live_by_reference
 
         return live_by_reference(self, context)

@@ -82,6 +82,40 @@ def test_params_keep_their_bounds_and_refuse_what_is_outside(spec: Path) -> None
         params.get_param("share").resolve(0.9)
 
 
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ("description: Days, minimum: 1, maximum: 9", "Days (1 to 9)"),
+        ("minimum: 1, exclusiveMaximum: 9", "at least 1, less than 9"),
+        ("description: Days, maximum: 9", "Days (at most 9)"),
+        ("description: Days", "Days"),
+    ],
+)
+def test_the_form_says_the_range_of_a_number_which_it_enforces_without_a_word(
+    tmp_path: Path, fields: str, text: str
+) -> None:
+    file = tmp_path / "p.yaml"
+    step = "{name: a, kind: container, runtime: process, command: [echo, '{{ params.n }}']}"
+    file.write_text(
+        f"apiVersion: mlops/v1\nname: p\nparams: {{n: {{type: integer, default: 5, {fields}}}}}\nsteps: [{step}]\n"
+    )
+    assert pipeline_dag(file).params.get_param("n").description == text
+
+
+def test_a_changed_spec_is_another_dag_whatever_the_change(spec: Path) -> None:
+    before = pipeline_dag(spec).doc_md
+    assert before is not None and before.startswith("A sample.\n\n`sample.yaml`, SHA-256 `")
+    spec.write_text(GOOD.replace("echo", "printf"))
+    assert pipeline_dag(spec).doc_md != before
+
+
+def test_a_long_description_is_cut_to_its_first_paragraph_where_there_is_room_for_a_line(spec: Path) -> None:
+    spec.write_text(GOOD.replace("description: A sample.", 'description: "A\\n sample.\\n\\n- **more**\\n"'))
+    dag = pipeline_dag(spec)
+    assert dag.description == "A sample."
+    assert dag.doc_md is not None and dag.doc_md.startswith("A\n sample.\n\n- **more**\n\n`sample.yaml`")
+
+
 def test_a_dag_carries_the_specs_docs_owner_tags_and_schedule(spec: Path) -> None:
     dag = pipeline_dag(spec)
     assert dag.description == "A sample."
