@@ -22,8 +22,7 @@ def schedule_of(pipeline: Pipeline) -> Any:
     assets = _condition(schedule.assets) if schedule.assets is not None else None
     if schedule.cron is None:
         return assets
-    start = pipeline.spec.start_date
-    timetable = cron_timetable(schedule.cron, schedule.timezone or (start.tzinfo if start is not None else None))
+    timetable = cron_timetable(schedule.cron, schedule.timezone, pipeline.spec.start_date)
     return timetable if assets is None else asset_or_time(assets, timetable)
 
 

@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 if TYPE_CHECKING:
-    from datetime import timedelta, tzinfo
+    from datetime import datetime, timedelta
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException
@@ -58,19 +58,22 @@ def _sdk(before_3_2: str) -> Any:
     return import_module("airflow.sdk" if AIRFLOW_V_3_2_PLUS else before_3_2)
 
 
-def cron_timetable(cron: str, zone: str | tzinfo | None) -> Any:
+def cron_timetable(cron: str, zone: str | None, start: datetime | None) -> Any:
     """
     The timetable that Airflow would make of ``schedule=cron``, in a time zone of its own.
 
-    :param zone: the time zone, or its name; ``None`` for Airflow's
+    :param zone: name of the time zone; ``None`` for that of the start, or else Airflow's
+    :param start: first date of the schedule
     """
+    tz: Any = zone
     from airflow.providers.common.compat.sdk import conf
 
-    if zone is None:
-        zone = import_module("airflow.settings").TIMEZONE
+    if tz is None:
+        # What Airflow serialises is a time zone of pendulum's, as it makes of a DAG's own start date.
+        tz = import_module("pendulum").instance(start).timezone if start else import_module("airflow.settings").TIMEZONE
     if conf.getboolean(section="scheduler", key="create_cron_data_intervals"):
-        return _sdk("airflow.timetables.interval").CronDataIntervalTimetable(cron, timezone=zone)
-    return _sdk("airflow.timetables.trigger").CronTriggerTimetable(cron, timezone=zone)
+        return _sdk("airflow.timetables.interval").CronDataIntervalTimetable(cron, timezone=tz)
+    return _sdk("airflow.timetables.trigger").CronTriggerTimetable(cron, timezone=tz)
 
 
 def asset_or_time(assets: Any, timetable: Any) -> Any:

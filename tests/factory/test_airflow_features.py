@@ -83,6 +83,20 @@ def test_a_cron_schedule_keeps_to_its_time_zone(tmp_path: Path) -> None:
     assert next_run(dag, pendulum.datetime(2026, 7, 10)) == datetime(2026, 7, 10, 4, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("start", ["2026-01-01", "2026-01-01T06:00:00+02:00"])
+def test_a_schedule_in_its_long_form_starts_where_the_spec_says(tmp_path: Path, start: str) -> None:
+    import pendulum
+    from airflow.serialization import serialized_objects
+
+    serialization = getattr(serialized_objects, "DagSerialization", serialized_objects.SerializedDAG)  # before 3.2
+    dag = make(tmp_path, f'schedule: {{cron: "0 6 * * *", assets: {{any: [a]}}}}\nstart_date: {start}\n')
+    assert serialization.to_dict(dag)["dag"]["timetable"]
+    dag = make(tmp_path, f'schedule: {{cron: "0 6 * * *"}}\nstart_date: {start}\n')
+    serialization.to_dict(dag)
+    hour = 6 if "T" not in start else 4
+    assert next_run(dag, pendulum.datetime(2026, 1, 10)) == datetime(2026, 1, 10, hour, tzinfo=UTC)
+
+
 def test_cron_and_assets_together_start_a_run_on_either(tmp_path: Path) -> None:
     dag = make(tmp_path, 'schedule: {cron: "@daily", assets: {any: ["s3://lake/a", sales]}}\n')
     assert type(dag.timetable).__name__ == "AssetOrTimeSchedule"

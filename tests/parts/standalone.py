@@ -63,6 +63,7 @@ class Standalone:
         self.home = home
         self.dags = home / "dags"
         self.log = home / "standalone.log"
+        self.calls = home / "calls"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.pid = 0
@@ -93,6 +94,8 @@ class Standalone:
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
             "AIRFLOW__MLOPS__ENVIRONMENT": "dev",  # the examples' own, without containers
             "AIRFLOW__MLOPS__WORK_DIR": str(self.home / "work"),
+            "AIRFLOW__MLOPS__ALLOWED_CALLBACKS": "tests.factory.called.*",
+            "MLOPS_TEST_CALLS": str(self.calls),
             "PYTHONPATH": str(ROOT),
             # It starts its components by the name of the command.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -161,7 +164,9 @@ class Standalone:
         return list(found)
 
     def _log_end(self) -> str:
-        return f"the end of {self.log}:\n{self.log.read_text(errors='replace')[-6000:]}"
+        lines = self.log.read_text(errors="replace").splitlines()
+        told = [line for line in lines if "[http.access]" not in line]
+        return f"the end of {self.log}:\n" + "\n".join(told)[-6000:]
 
     @staticmethod
     def _end(processes: list[psutil.Process]) -> None:
@@ -222,7 +227,8 @@ class Standalone:
 
     def unpause(self, dag: str) -> None:
         """Let a DAG run, as soon as Airflow knows it."""
-        self.until(f"DAG {dag}", lambda: self.knows(dag))
+        self.until(f"DAG {dag}", lambda: self.knows(dag) or self._error_of(dag))
+        assert not (error := self._error_of(dag)), error
         self.request("PATCH", f"dags/{dag}", json={"is_paused": False})
 
     def knows(self, dag: str) -> bool:
@@ -247,6 +253,10 @@ class Standalone:
     def versions(self, dag: str) -> list[int]:
         """Numbers of the versions of a DAG."""
         return sorted(one["version_number"] for one in self.get(f"dags/{dag}/dagVersions")["dag_versions"])
+
+    def _error_of(self, dag: str) -> str:
+        """Why the file of a DAG cannot be imported, if it cannot."""
+        return "\n".join(error["stack_trace"] for error in self.import_errors() if f"{dag}/" in error["filename"])
 
     def import_errors(self) -> list[dict[str, Any]]:
         return list(self.get("importErrors")["import_errors"])
