@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, TypeVar
@@ -64,6 +65,7 @@ class Standalone:
         self.dags = home / "dags"
         self.log = home / "standalone.log"
         self.calls = home / "calls"
+        self.repository = home / "repository"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.pid = 0
@@ -96,10 +98,44 @@ class Standalone:
             "AIRFLOW__MLOPS__WORK_DIR": str(self.home / "work"),
             "AIRFLOW__MLOPS__ALLOWED_CALLBACKS": "tests.factory.called.*",
             "MLOPS_TEST_CALLS": str(self.calls),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(self.home / "bundles"),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(self._bundles()),
             "PYTHONPATH": str(ROOT),
             # It starts its components by the name of the command.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
+
+    def _bundles(self) -> list[dict[str, Any]]:
+        """The folder of DAGs, and a Git repository where Airflow's provider for Git is installed."""
+        bundles = [("dags-folder", "airflow.dag_processing.bundles.local.LocalDagBundle", {"refresh_interval": 1})]
+        if has_git():
+            kwargs = {"repo_url": str(self.repository), "tracking_ref": "main", "refresh_interval": 2}
+            bundles.append(("repository", "airflow.providers.git.bundles.git.GitDagBundle", kwargs))
+        return [{"name": name, "classpath": path, "kwargs": kwargs} for name, path, kwargs in bundles]
+
+    def commit(self, name: str, spec: str, code: Mapping[str, str] | None = None) -> str:
+        """
+        Put a pipeline into the Git repository, as :meth:`add` does into the folder of DAGs, in place of what is there.
+
+        :return: the id of the commit
+        """
+        texts = {"pipeline.yaml": spec, **(code or {}), "pipeline_dag.py": DAG_FILE}
+        for path, text in {f"{name}/{path}": text for path, text in texts.items()}.items():
+            (self.repository / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.repository / path).write_text(text)
+        self._git("add", "-A")
+        self._git("commit", "--quiet", "--message", f"{name} as a test wants it")
+        return self._git("rev-parse", "HEAD")
+
+    def _git(self, *words: str) -> str:
+        identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.org"]
+        return subprocess.check_output(["git", *identity, *words], cwd=self.repository, text=True).strip()
+
+    def make_repository(self) -> None:
+        """Make the Git repository, which must have a commit before Airflow looks at it."""
+        self.repository.mkdir()
+        self._git("init", "--quiet", "--initial-branch=main")
+        self._git("commit", "--quiet", "--allow-empty", "--message", "empty")
 
     def start(self) -> None:
         """
@@ -332,6 +368,11 @@ class Standalone:
         return answer
 
 
+def has_git() -> bool:
+    """Whether a bundle of DAGs may be a Git repository here."""
+    return find_spec("airflow.providers.git") is not None and shutil.which("git") is not None
+
+
 def _lives(process: psutil.Process) -> bool:
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
@@ -346,6 +387,8 @@ def standalone(airflow_home: Path) -> Iterator[Standalone]:
     airflow = Standalone(home)
     try:
         shutil.copyfile(airflow_home / "airflow.db", home / "airflow.db")
+        if has_git():
+            airflow.make_repository()
         airflow.start()
         yield airflow
     finally:
