@@ -16,6 +16,7 @@ from airflow_mlops.factory.pipelines import pipeline_dag
 from airflow_mlops.operators import settings
 from airflow_mlops.operators.version_compat import AIRFLOW_V_3_2_PLUS
 from airflow_mlops.spec import SpecError
+from tests.parts.images import ROOT
 
 pytestmark = pytest.mark.airflow
 
@@ -28,7 +29,7 @@ STEPS = """steps:
 @pytest.fixture
 def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own callbacks are allowed."""
-    _set(monkeypatch, allowed_callbacks="tests.factory.called.*, json.*")
+    _set(monkeypatch, allowed_callbacks="acme_alerts.*, json.*")
 
 
 def _set(monkeypatch: pytest.MonkeyPatch, **options: str) -> None:
@@ -39,7 +40,8 @@ def _set(monkeypatch: pytest.MonkeyPatch, **options: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def fresh_settings() -> Any:
+def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "standalone" / "plugins"))
     yield
     for cached in (settings.allowed_callbacks, settings.calls_back):
         cached.cache_clear()
@@ -228,7 +230,7 @@ def test_an_import_names_a_uri_or_an_asset_and_not_both(tmp_path: Path) -> None:
 
 
 CALLBACKS = """callbacks:
-  on_failure: [tests.factory.called.page, {path: tests.factory.called.Bell, arguments: {text: "{{ dag.dag_id }} failed"}}]
+  on_failure: [acme_alerts.page, {path: acme_alerts.Bell, arguments: {text: "{{ dag.dag_id }} failed"}}]
 """
 
 
@@ -238,18 +240,18 @@ def test_callbacks_of_runs_and_steps_are_airflows_callbacks(tmp_path: Path) -> N
         tmp_path,
         HEAD.replace("process}", "process, callbacks: {on_retry: [json.dumps], on_failure: [json.dumps]}}")
         + CALLBACKS
-        + "steps:\n  - {name: fit, kind: container, command: ['true'], callbacks: {on_failure: [tests.factory.called.page]}}\n",
+        + "steps:\n  - {name: fit, kind: container, command: ['true'], callbacks: {on_failure: [acme_alerts.page]}}\n",
     )
-    assert [call.path for call in dag.on_failure_callback] == ["tests.factory.called.page", "tests.factory.called.Bell"]
+    assert [call.path for call in dag.on_failure_callback] == ["acme_alerts.page", "acme_alerts.Bell"]
     assert dag.on_success_callback is None
     fit = dag.get_task("fit")
     assert [call.path for call in fit.on_retry_callback] == ["json.dumps"]
-    assert [call.path for call in fit.on_failure_callback] == ["tests.factory.called.page"]
+    assert [call.path for call in fit.on_failure_callback] == ["acme_alerts.page"]
 
 
 def test_a_callback_that_is_not_allowed_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
     text = problems(tmp_path, CALLBACKS)
-    assert "sample.yaml:5:16: callback 'tests.factory.called.page' is not allowed here" in text
+    assert "sample.yaml:5:16: callback 'acme_alerts.page' is not allowed here" in text
     assert "[mlops] allowed_callbacks" in text
 
 
@@ -281,8 +283,8 @@ def test_functions_get_the_context_and_notifiers_their_arguments(
     calls = tmp_path / "calls"
     monkeypatch.setenv("MLOPS_TEST_CALLS", str(calls))
     context = {"dag_run": {"dag_run_id": "r1"}, "dag": make(tmp_path, "")}
-    ImportedCallback("tests.factory.called.page", {"word": "w"})(context)
-    ImportedCallback("tests.factory.called.Bell", {"text": "{{ dag.dag_id }} failed"})(context)
+    ImportedCallback("acme_alerts.page", {"word": "w"})(context)
+    ImportedCallback("acme_alerts.Bell", {"text": "{{ dag.dag_id }} failed"})(context)
     assert [json.loads(line) for line in calls.read_text().splitlines()] == [
         {"what": "page", "word": "w", "task": None, "run": "r1"},
         {"what": "bell", "text": "sample failed"},
@@ -293,18 +295,18 @@ def test_functions_get_the_context_and_notifiers_their_arguments(
 def test_a_deadline_is_airflows_deadline(tmp_path: Path) -> None:
     dag = make(
         tmp_path,
-        "deadline: {interval: 6h, reference: logical_date, callback: {path: tests.factory.called.late, arguments: {word: w}}}\n",
+        "deadline: {interval: 6h, reference: logical_date, callback: {path: acme_alerts.late, arguments: {word: w}}}\n",
     )
     (alert,) = dag.deadline if isinstance(dag.deadline, list) else [dag.deadline]
     assert alert.interval == timedelta(hours=6)
     assert type(alert.reference).__name__ == "DagRunLogicalDateDeadline"
     assert type(alert.callback).__name__ == "AsyncCallback"
-    assert (alert.callback.path, alert.callback.kwargs) == ("tests.factory.called.late", {"word": "w"})
+    assert (alert.callback.path, alert.callback.kwargs) == ("acme_alerts.late", {"word": "w"})
 
 
 @pytest.mark.usefixtures("allowed")
 def test_a_plain_function_is_a_deadlines_callback_where_airflow_can_call_it(tmp_path: Path) -> None:
-    text = "deadline: {interval: 6h, callback: tests.factory.called.page}\n"
+    text = "deadline: {interval: 6h, callback: acme_alerts.page}\n"
     if AIRFLOW_V_3_2_PLUS:
         (alert,) = make(tmp_path, text).deadline
         assert type(alert.callback).__name__ == "SyncCallback"
@@ -315,7 +317,7 @@ def test_a_plain_function_is_a_deadlines_callback_where_airflow_can_call_it(tmp_
 
 @pytest.mark.usefixtures("allowed")
 def test_a_deadlines_callback_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    assert "has no 'nobody'" in problems(tmp_path, "deadline: {interval: 6h, callback: tests.factory.called.nobody}\n")
+    assert "has no 'nobody'" in problems(tmp_path, "deadline: {interval: 6h, callback: acme_alerts.nobody}\n")
 
 
 @pytest.mark.usefixtures("allowed")
@@ -324,7 +326,7 @@ def test_an_environment_replaces_schedule_deadline_and_callbacks(tmp_path: Path)
     file.write_text(
         HEAD
         + CALLBACKS
-        + "timeout: 2h\nschedule: {cron: '@daily', assets: {any: [a]}}\ndeadline: {interval: 6h, callback: tests.factory.called.late}\n"
+        + "timeout: 2h\nschedule: {cron: '@daily', assets: {any: [a]}}\ndeadline: {interval: 6h, callback: acme_alerts.late}\n"
         + "environments: {dev: {schedule: null, deadline: null, timeout: null, callbacks: {on_failure: []}}}\n"
         + STEPS
     )

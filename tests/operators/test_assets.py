@@ -113,3 +113,30 @@ def test_an_import_of_another_type_than_the_asset_has_is_refused(run_dag: RunDag
     done = run_dag(DAG_FILE, beside={"sample.yaml": text})
     assert done.tasks["get"] == "failed"
     assert "is a model; expected a dataset" in done.log
+
+
+def test_each_instance_of_a_mapped_step_makes_one_event(run_dag: RunDag) -> None:
+    done = run_dag(
+        """
+        from airflow.sdk import DAG, Asset, task
+        from airflow_mlops import ProcessTrainOperator
+
+        ASSET = Asset("mlops://mapped/fit/model")
+
+        with DAG("mapped") as dag:
+            fit = ProcessTrainOperator.partial(
+                task_id="fit",
+                command=["sh", "-c", 'printf "$N" > "$MLOPS_OUTPUT_MODEL"'],
+                outputs={"model": {"type": "model", "asset": True}},
+                outlets=[ASSET],
+            ).expand(env=[{"N": "1"}, {"N": "22"}])
+
+            @task(inlets=[ASSET])
+            def look(inlet_events=None):
+                return sorted(event.extra["size"] for event in inlet_events[ASSET])
+
+            fit >> look()
+        """
+    )
+    assert done.state == "success", done.log[-3000:]
+    assert done.xcoms["look"] == [1, 2]

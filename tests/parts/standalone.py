@@ -96,7 +96,8 @@ class Standalone:
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
             "AIRFLOW__MLOPS__ENVIRONMENT": "dev",  # the examples' own, without containers
             "AIRFLOW__MLOPS__WORK_DIR": str(self.home / "work"),
-            "AIRFLOW__MLOPS__ALLOWED_CALLBACKS": "tests.factory.called.*",
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "tests" / "standalone" / "plugins"),
+            "AIRFLOW__MLOPS__ALLOWED_CALLBACKS": "acme_alerts.*",
             "MLOPS_TEST_CALLS": str(self.calls),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(self.home / "bundles"),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(self._bundles()),

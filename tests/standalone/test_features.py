@@ -152,7 +152,7 @@ def test_callbacks_of_a_run_and_of_a_step_are_called(standalone: Standalone) -> 
         "alarmed",
         HEAD.format("alarmed")
         + """callbacks:
-  on_failure: [{path: tests.factory.called.page, arguments: {word: run}}]
+  on_failure: [{path: acme_alerts.page, arguments: {word: run}}]
 steps:
   - name: fail
     kind: container
@@ -160,11 +160,11 @@ steps:
     retries: 1
     backoff: {initial: 1s, factor: 1}
     callbacks:
-      on_execute: [{path: tests.factory.called.page, arguments: {word: execute}}]
-      on_retry: [{path: tests.factory.called.page, arguments: {word: retry}}]
+      on_execute: [{path: acme_alerts.page, arguments: {word: execute}}]
+      on_retry: [{path: acme_alerts.page, arguments: {word: retry}}]
       on_failure:
-        - {path: tests.factory.called.page, arguments: {word: failure}}
-        - {path: tests.factory.called.Bell, arguments: {text: "{{ ti.task_id }} of {{ run_id }} failed"}}
+        - {path: acme_alerts.page, arguments: {word: failure}}
+        - {path: acme_alerts.Bell, arguments: {text: "{{ ti.task_id }} of {{ run_id }} failed"}}
 """,
     )
     run = standalone.trigger("alarmed")
@@ -184,7 +184,7 @@ def test_a_run_that_is_late_is_told_of_and_goes_on(standalone: Standalone) -> No
     standalone.add(
         "late",
         HEAD.format("late")
-        + """deadline: {interval: 2s, callback: {path: tests.factory.called.late, arguments: {word: late}}}
+        + """deadline: {interval: 2s, callback: {path: acme_alerts.late, arguments: {word: late}}}
 steps: [{name: slow, kind: container, command: [sh, -c, 'until test -e "$FILE"; do sleep 0.2; done'], env: {FILE: %s}}]
 """
         % (standalone.home / "go-on"),

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the callbacks of tests call: each writes down that it was called, in the file that the environment names."""
+"""
+What the callbacks of tests call: each writes down that it was called, in the file that the environment names.
+
+It lies in Airflow's folder of plugins, which all of its components can import from.
+"""
 
 from __future__ import annotations
 
