@@ -12,7 +12,13 @@ READY := $(VENV)/.ready
 UV := $(shell command -v uv 2>/dev/null)
 PYTHON_DIRS := airflow_mlops tests benchmarks dags
 
-.PHONY: help demo test test-fast lint format bench parts locks clean
+# All environments of tox.ini, two at a time; ENVS=py311-af31,py311-af32 for some. A Python that is not on the PATH is looked for where pyenv puts it.
+ENVS ?= ALL
+EMPTY :=
+PYENVS := $(subst $(EMPTY) $(EMPTY),:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[123].*/bin))
+TOX = PATH="$(if $(PYENVS),$(PYENVS):)$$PATH" $(BIN)/tox run-parallel --parallel 2 --parallel-no-spinner -e $(ENVS)
+
+.PHONY: help demo test test-fast matrix matrix-full lint format bench parts locks clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,6 +31,12 @@ test: $(READY)  ## all tests; parts that are not on this machine skip, MLOPS_REQ
 
 test-fast: $(READY)  ## under a minute: no containers, no servers, no running Airflow
 	$(BIN)/python -m pytest -m "not docker and not s3 and not airflow and not slow" $(PYTEST_ARGS)
+
+matrix: $(READY)  ## our wheel beside Airflow 3.1 to 3.3 on Python 3.11 to 3.13: what is about being installed; needs those Pythons
+	$(TOX) -- -m packaging
+
+matrix-full: $(READY)  ## the same, and the tests of test-fast in each
+	$(TOX)
 
 lint: $(READY)  ## ruff, mypy --strict, the layers
 	$(BIN)/ruff check $(PYTHON_DIRS)

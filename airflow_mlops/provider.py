@@ -172,6 +172,8 @@ def get_provider_info() -> dict[str, Any]:
         "name": "MLOps pipelines",
         "description": "Machine learning pipelines from a spec: steps in containers or processes, typed artifacts "
         "between them.",
+        # Airflow 3.1 does not look for commands.
+        "cli": ["airflow_mlops.cli.airflow_commands.commands"],
         "config": {
             "mlops": {"description": "Pipelines, their artifacts and how their steps run.", "options": _OPTIONS}
         },

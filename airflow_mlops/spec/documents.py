@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from yaml.composer import Composer, ComposerError
 from yaml.error import MarkedYAMLError
+from yaml.events import CollectionEndEvent, CollectionStartEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.parser import Parser
 from yaml.reader import Reader, ReaderError
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 1 << 20
 """Bytes of a spec file: a pipeline of thousands of steps has a few hundred thousand."""
+
+MAX_LEVELS = 1000
+"""How deep brackets and lists may lie in each other: what PyYAML 6.0.4 allows, too."""
+
+_SURELY_SHALLOW = 10_000
+"""Levels that are composed without a look at them first; it would take about 25,000 to use up a stack of 8 MB."""
 
 KEY = object()
 """Last part of a path: the key itself is meant, not its value."""
@@ -132,6 +139,7 @@ def compose(file: str, text: str) -> Node:
     :raises SpecError: if the text is not one YAML document
     """
     try:
+        _check_depth(text)
         parser = _Nodes(text)
         try:
             root = parser.get_single_node()
@@ -155,6 +163,30 @@ def compose(file: str, text: str) -> Node:
             ]
         )
     return root
+
+
+def _check_depth(text: str) -> None:
+    """
+    Refuse a text that would end the process: the composer takes the stack for each level, and PyYAML before 6.0.4 has no bound.
+
+    Each bracket may open a level; without brackets, a level begins further to the right, or with a dash where a key began.
+
+    :raises ComposerError: with the place
+    """
+    if text.count("[") + text.count("{") + 2 * max(map(len, text.split("\n"))) < _SURELY_SHALLOW:
+        return
+    parser, depth = _Nodes(text), 0
+    try:
+        while (event := parser.get_event()) is not None:
+            if isinstance(event, CollectionStartEvent):
+                depth += 1
+                if depth > MAX_LEVELS:
+                    mark: Any = event.start_mark
+                    raise ComposerError(None, None, "exceeded maximum nesting depth", mark)
+            elif isinstance(event, CollectionEndEvent):
+                depth -= 1
+    finally:
+        parser.dispose()
 
 
 def _place(before: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,10 @@ def test_an_unknown_command_is_told_on_one_line_with_the_nearest(capsys: pytest.
 def test_an_unknown_option_is_told_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     said = call(capsys, "validate", "--fast", ".")
     assert said.code == 2
-    assert said.err == "airflow-mlops validate: no such option '--fast' (see airflow-mlops validate --help)\n"
+    # the words between are click's, which has changed them
+    assert re.fullmatch(
+        r"airflow-mlops validate: no such option:? '?--fast'? \(see airflow-mlops validate --help\)\n", said.err
+    )
 
 
 def test_an_unexpected_error_shows_no_traceback_unless_asked_for(

@@ -98,7 +98,11 @@ def test_what_a_spec_does_not_want_is_said_with_its_place(text: str, said: str) 
         ("a: x\0y\n", "f:1:5: character U+0000 is not allowed in YAML"),
         ("a: 1\nb: \x1b[0m\n", "f:2:4: character U+001B is not allowed in YAML"),
         ("[" * 60 + "]" * 60, "f:1:51: is nested deeper than 50 levels"),
-        ("[" * 100_000, "is not YAML: exceeded maximum nesting depth"),
+        ("[" * 100_000, "f:1:1001: is not YAML: exceeded maximum nesting depth"),
+        ("{? " * 50_000, "is not YAML: exceeded maximum nesting depth"),
+        ("- " * 100_000, "is not YAML: exceeded maximum nesting depth"),
+        ("? - " * 50_000, "is not YAML: exceeded maximum nesting depth"),
+        (f"{'[' * 100_000}{']' * 100_000}", "is not YAML: exceeded maximum nesting depth"),
         ("&a [*a]", "is nested deeper than 50 levels, or an alias contains itself"),
     ],
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is installed: Airflow takes it for a provider, it costs nothing until used, and no file is missing from it."""
+"""What the package says of itself is true: to Airflow, to those who import it, and to those who install it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ import configparser
 import importlib.metadata
 import json
 import re
-import shutil
 import subprocess
 import sys
-import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
 
 import airflow_mlops
 from airflow_mlops.provider import get_provider_info
-from tests.parts.airflow_home import airflow_settings
-from tests.parts.images import wheels_of_dockerfile
+from tests.parts.images import ROOT, wheels_of_dockerfile
 
-ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.packaging
+
 DISTRIBUTION = "airflow-provider-mlops"
 
 MODULE_OF = {"pyyaml": "yaml"}
@@ -82,31 +79,6 @@ class TestProviderInfo:
         assert read == set(get_provider_info()["config"]["mlops"]["options"])
 
 
-@pytest.mark.airflow
-class TestAirflow:
-    def airflow(self, home: Path, *command: str) -> str:
-        environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), **airflow_settings(home)}
-        done = subprocess.run(
-            [sys.executable, "-m", "airflow", *command],
-            env=environment,
-            cwd=home,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
-
-    def test_providers_list_has_us(self, tmp_path: Path) -> None:
-        providers = json.loads(self.airflow(tmp_path, "providers", "list", "--output", "json"))
-        ours = [provider for provider in providers if provider["package_name"] == DISTRIBUTION]
-        assert [provider["version"] for provider in ours] == [airflow_mlops.__version__]
-
-    def test_our_defaults_are_in_its_configuration(self, tmp_path: Path) -> None:
-        assert self.airflow(tmp_path, "config", "get-value", "mlops", "docker_transfer").strip() == "auto"
-
-
 def loaded_after(statement: str) -> set[str]:
     """Return the top-level modules in a new interpreter after a statement."""
     program = f"import sys; {statement}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
@@ -156,55 +128,9 @@ def top_level_imports(tree: ast.AST) -> set[str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Names of the files in the wheel and in the source distribution, built from the files that git would have."""
-    pytest.importorskip("build")
-    tree = tmp_path_factory.mktemp("tree")
-    ignored = shutil.ignore_patterns("__pycache__", ".*")
-    shutil.copytree(ROOT / "airflow_mlops", tree / "airflow_mlops", ignore=ignored)
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree / name)
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tree / "dist"), str(tree)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    wheel, source = next(tree.glob("dist/*.whl")), next(tree.glob("dist/*.tar.gz"))
-    with tarfile.open(source) as tar:
-        in_source = {name.partition("/")[2] for name in tar.getnames()}
-    return {"wheel": set(zipfile.ZipFile(wheel).namelist()), "sdist": in_source}
-
-
-class TestFiles:
-    @pytest.mark.parametrize("kind", ["wheel", "sdist"])
-    def test_every_file_of_the_package_is_in_it(self, built: dict[str, set[str]], kind: str) -> None:
-        ours = {
-            str(file.relative_to(ROOT))
-            for file in (ROOT / "airflow_mlops").rglob("*")
-            if file.is_file() and not any(part.startswith((".", "__pycache__")) for part in file.parts)
-        }
-        assert any(name.endswith(".schema.json") for name in ours)
-        assert any("cli/templates/" in name for name in ours)
-        assert "airflow_mlops/py.typed" in ours
-        assert ours - built[kind] == set()
-
-    def test_the_wheel_holds_our_package_and_the_licence_alone(self, built: dict[str, set[str]]) -> None:
-        assert {name.partition("/")[0].partition("-")[0] for name in built["wheel"]} == {
-            "airflow_mlops",
-            "airflow_provider_mlops",
-        }
-        assert any(name.endswith("licenses/LICENSE") for name in built["wheel"])
-
-
 def test_the_examples_have_the_same_packages_with_and_without_containers(setup_cfg: configparser.ConfigParser) -> None:
     lines = setup_cfg["options.extras_require"]["examples"].split()
     assert sorted(lines) == sorted(wheels_of_dockerfile())
-
-
-def test_every_environment_of_tox_has_a_lock_of_its_own() -> None:
-    names = re.findall(r"^ +(af\w+): -r tests/locks/\1\.txt$", (ROOT / "tox.ini").read_text(), re.MULTILINE)
-    locks = {file.stem for file in (ROOT / "tests/locks").glob("*.txt")}
-    assert set(names) == locks
-    assert len(names) >= 6
 
 
 @pytest.mark.airflow
