@@ -30,7 +30,7 @@ from tests.parts.airflow_home import airflow_settings
 from tests.parts.images import ROOT
 from tests.parts.s3 import free_port
 
-UP_SECONDS = 240
+UP_SECONDS = 420
 COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 ENDED = ("success", "failed")
 DAG_FILE = 'from airflow_mlops import pipeline_dag  # an Airflow DAG from a pipeline spec\n\ndag = pipeline_dag("pipeline.yaml")\n'
