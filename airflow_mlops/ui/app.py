@@ -65,6 +65,7 @@ def asked_for(request: Request, user: GetUserDep) -> Asked:
     """What a request asks for, if its user may see it."""
     asked = Asked.of(request.query_params.multi_items())
     check_access(request, user, asked.dag_id)
+    request.state.mlops_asked = asked  # for the way back, if it ends in a problem
     return asked
 
 
@@ -121,7 +122,7 @@ def _html(template: str, status: int, **values: Any) -> HTMLResponse:
 
 async def _problem(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, Problem)  # noqa: S101 - that is what it is registered for
-    return _html("problem.html", problem.status, problem=problem)
+    return _html("problem.html", problem.status, problem=problem, asked=getattr(request.state, "mlops_asked", None))
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -141,7 +142,9 @@ async def _refused(request: Request, error: Exception) -> Response:
     }.get(
         error.status_code, ("There is no such page", str(error.detail), "Open the link Artifacts of a task instance.")
     )
-    return _html("problem.html", error.status_code, problem=Problem(error.status_code, title, what, (hint,)))
+    return _html(
+        "problem.html", error.status_code, problem=Problem(error.status_code, title, what, (hint,)), asked=None
+    )
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
@@ -149,7 +152,7 @@ async def _unforeseen(request: Request, error: Exception) -> Response:
     problem = Problem(
         500, "This page failed", "An error that nobody foresaw.", ("The log of the API server says more.",)
     )
-    return _html("problem.html", 500, problem=problem)
+    return _html("problem.html", 500, problem=problem, asked=None)
 
 
 class _WithHeaders:

@@ -37,7 +37,7 @@ class Cell:
     A text of a table.
 
     :param href: page of ours that it leads to
-    :param number: whether it is one
+    :param number: whether it is one that is read against those above and below
     """
 
     text: str
@@ -96,7 +96,7 @@ def page_of(asked: Asked, found: Found) -> Page:
     """What a page says of what was found."""
     manifest, seal = found.manifest, found.seal
     items = tuple(_item(asked, found, name) for name in islice(manifest.artifacts, MAX_ROWS))
-    tables = [_table(f"Metrics: {_cut(name)}", (), _pairs(values)) for name, values in manifest.metrics.items()]
+    tables = [_table(f"Metrics: {_cut(name)}", (), _numbers(values)) for name, values in manifest.metrics.items()]
     tables.append(_table("Parameters it handed on", (), _pairs(manifest.parameters)))
     tables += _given(seal, found.store, asked)
     tables += [_table("Timings", (), _timings(manifest.timings)), _table("Ran with", (), _surroundings(manifest, seal))]
@@ -123,7 +123,8 @@ def _item(asked: Asked, found: Found, name: str) -> Item:
     facts = [("URI", artifact.uri), ("Digest", artifact.digest)]
     if artifact.file:
         facts.append(("File", artifact.file))
-    facts += [(str(key), _json(value)) for key, value in islice(artifact.metadata.items(), MAX_ROWS)]
+    if artifact.metadata != found.manifest.metrics.get(name):  # else they have a table of their own
+        facts += [(str(key), _json(value)) for key, value in islice(artifact.metadata.items(), MAX_ROWS)]
     return Item(
         name=_cut(name),
         type=_cut(artifact.type),
@@ -190,9 +191,9 @@ def _timings(timings: Mapping[str, float]) -> list[tuple[Cell, ...]]:
         shown["Ended"] = _moment(ended)
     if started is not None and ended is not None:
         shown["Took"] = _duration(ended - started)
-    for name, value in rest.items():
-        words = name.removesuffix("_seconds")
-        shown[words.capitalize()] = f"{value:.3f} s" if words != name else _json(value)
+    if "hash_seconds" in rest:
+        shown["Hashing took"] = _duration(rest.pop("hash_seconds"))
+    shown |= {name: _json(value) for name, value in rest.items()}
     return [(Cell(_cut(name)), Cell(_cut(value))) for name, value in shown.items()]
 
 
@@ -206,16 +207,16 @@ def _moment(seconds: float) -> str:
 def _duration(seconds: float) -> str:
     if not 0 <= seconds < 1e9:
         return _json(seconds)
-    return f"{seconds:.1f} s" if seconds < 120 else str(timedelta(seconds=round(seconds)))
+    return f"{seconds:.2f} s" if seconds < 120 else str(timedelta(seconds=round(seconds)))
 
 
 def _pairs(values: Mapping[str, Any]) -> list[tuple[Cell, ...]]:
-    return [(Cell(_cut(str(name))), _value(value)) for name, value in values.items()]
+    texts = {str(name): value if isinstance(value, str) else _json(value) for name, value in values.items()}
+    return [(Cell(_cut(name)), Cell(_cut(text))) for name, text in texts.items()]
 
 
-def _value(value: Any) -> Cell:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return Cell(_cut(value if isinstance(value, str) else _json(value)), number=number)
+def _numbers(values: Mapping[str, float]) -> list[tuple[Cell, ...]]:
+    return [(Cell(_cut(name)), Cell(_json(value), number=True)) for name, value in values.items()]
 
 
 def _table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[Cell, ...]]) -> Table:

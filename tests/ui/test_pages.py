@@ -87,7 +87,7 @@ def test_a_page_shows_artifacts_metrics_parameters_inputs_and_times(
         assert artifact.uri in text
         assert artifact.digest in text
     assert '<th scope="row">auc</th>\n<td class=number><code>0.93</code>' in text
-    assert '<th scope="row">depth</th>\n<td class=number><code>4</code>' in text
+    assert '<th scope="row">depth</th>\n<td><code>4</code>' in text
     assert "Started" in text
     assert "process" in text
     assert "folder, " in text
@@ -312,6 +312,7 @@ def test_what_is_not_committed_says_what_was_looked_for(api_server: ApiServer, f
     assert answer.status_code == 404
     assert "7/manifest.json" in answer.text
     assert "it still runs, or it failed" in answer.text
+    assert 'tasks/fit">fit</a>' in answer.text
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b'{"version": 2}', b"\xff", b'{"version": 1}', b"[" * 100_000])
