@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import logging
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +20,6 @@ from typing import IO, Annotated, Any, TypeVar
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from starlette.background import BackgroundTask
-from starlette.exceptions import HTTPException
 
 from airflow_mlops.operators.links import DOWNLOAD, PAGE
 from airflow_mlops.ui.access import GetUserDep, check_access
@@ -37,9 +33,28 @@ PAGE_SECONDS = 30.0
 DOWNLOAD_SECONDS = 120.0
 BLOCK = 256 * 1024
 
-T = TypeVar("T")
+_NO_PAGE = (
+    "There is no such page",
+    "Nothing is served at this address.",
+    ("Open the link Artifacts of a task instance.",),
+)
+REFUSALS = {
+    401: (
+        "You are not logged in",
+        "Pages of Airflow are for its users.",
+        ("Log in to Airflow, then open this page again.",),
+    ),
+    403: (
+        "You may not see this",
+        "Your user may not read the task instances and XComs of this DAG.",
+        ("Ask whoever runs this Airflow for the permission.",),
+    ),
+    404: _NO_PAGE,
+    405: _NO_PAGE,
+}
+"""What is said, by the status with which Airflow's login or the router refuses a request."""
 
-log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # A store that hangs must not take the threads with which the API server answers everybody else.
 _readers = ThreadPoolExecutor(4, thread_name_prefix="mlops-pages")
@@ -57,8 +72,7 @@ HEADERS = {
 _templates = Environment(
     loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-# Only this one text is taken as it is: it is ours, and its digest is in the policy.
-_templates.globals["style"] = Markup(_STYLE)  # noqa: S704
+_templates.globals["style"] = _STYLE
 
 
 def asked_for(request: Request, user: GetUserDep) -> Asked:
@@ -83,7 +97,6 @@ async def download(asked: Annotated[Asked, Depends(asked_for)]) -> Response:
         _blocks(file),
         media_type="application/octet-stream",
         headers={"Content-Disposition": f'attachment; filename="{name}"', "Content-Length": str(artifact.size)},
-        background=BackgroundTask(file.close),
     )
 
 
@@ -93,7 +106,8 @@ def make_app() -> Any:
     app.get(f"/{PAGE}")(artifacts_page)
     app.get(f"/{DOWNLOAD}")(download)
     app.exception_handler(Problem)(_problem)
-    app.exception_handler(HTTPException)(_refused)
+    for status in REFUSALS:
+        app.exception_handler(status)(_refused)
     app.exception_handler(Exception)(_unforeseen)
     return _WithHeaders(app)
 
@@ -111,8 +125,9 @@ async def _read(read: Callable[[], T], seconds: float) -> T:
 
 
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:
-    while block := file.read(BLOCK):
-        yield block
+    with file:
+        while block := file.read(BLOCK):
+            yield block
 
 
 def _html(template: str, status: int, **values: Any) -> HTMLResponse:
@@ -127,24 +142,8 @@ async def _problem(request: Request, problem: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     """What Airflow's login, or the router, says."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - that is what it is registered for
-    title, what, hint = {
-        401: (
-            "You are not logged in",
-            "Pages of Airflow are for its users.",
-            "Log in to Airflow, then open this page again.",
-        ),
-        403: (
-            "You may not see this",
-            "Your user may not read the task instances and XComs of this DAG.",
-            "Ask whoever runs this Airflow for the permission.",
-        ),
-    }.get(
-        error.status_code, ("There is no such page", str(error.detail), "Open the link Artifacts of a task instance.")
-    )
-    return _html(
-        "problem.html", error.status_code, problem=Problem(error.status_code, title, what, (hint,)), asked=None
-    )
+    status: int = getattr(error, "status_code", 404)
+    return _html("problem.html", status, problem=Problem(status, *REFUSALS[status]), asked=None)
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
