@@ -114,6 +114,14 @@ def test_a_page_needs_no_script_and_nothing_from_elsewhere(api_server: ApiServer
     assert not re.search(r'(src|href)="(https?:)?//', text)
 
 
+def test_each_generation_has_a_page_of_its_own(api_server: ApiServer, fit: Place, store: Store) -> None:
+    places = [replace(fit, step="often", generation=g, incarnation=i) for g, i in ((1, 0), (2, 0), (1, 1))]
+    for number, place in enumerate(places):
+        put(store, place, parameters={"n": f"result {number}"})
+    for number, place in enumerate(places):
+        assert re.findall("result [0-9]", page(api_server, place).text) == [f"result {number}"]
+
+
 # Who may see it
 
 
