@@ -20,10 +20,12 @@ from pydantic import ValidationError
 from airflow_mlops.operators import settings as deployment
 from airflow_mlops.operators.artifact_arg import ArtifactXComArg
 from airflow_mlops.operators.failures import BadStep, StepFailure
+from airflow_mlops.operators.links import ArtifactsLink
 from airflow_mlops.operators.version_compat import AIRFLOW_V_3_2_PLUS
 from airflow_mlops.spec.parts import DEFAULT_GRACE, OnDrain, Output, Resources, Secret, SpecModel, Volume
 
 if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Place
     from airflow_mlops.operators.attempt import Attempt, Ended
     from airflow_mlops.operators.contract import Layout
     from airflow_mlops.operators.logs import LineLog
@@ -86,6 +88,7 @@ class StepOperator(BaseOperator):
     env: Mapping[str, str] | None
     parameters: Mapping[str, Any] | None
     inputs: Mapping[str, Any] | None
+    committed: Place | None
     _attempt: Attempt | None
     _killed: bool
     _detached: bool
@@ -100,6 +103,7 @@ class StepOperator(BaseOperator):
         "parameters": "json",
     }
     template_ext: Sequence[str] = ()
+    operator_extra_links = (ArtifactsLink(),)
     ui_color = "#e8f1f8"
     _converted: ClassVar[frozenset[str]]
     overwrite_rtif_after_execution = True
@@ -149,6 +153,7 @@ class StepOperator(BaseOperator):
             keep_failed=keep_failed,
             volumes=[_checked("volumes", Volume, volume) for volume in volumes or ()],
             program=program,
+            committed=None,
             _attempt=None,
             _killed=False,
             _detached=False,

@@ -89,6 +89,7 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
         raise
     else:
         clean_up(operator, attempt, discard=False)
+        operator.committed = attempt.identity.place
         return _announced(operator, context, reference)
     finally:
         operator._attempt = None
@@ -117,6 +118,7 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
 
     try:
         reference = _guarded(lambda: _owned(operator, attempt, stages), operator, attempt, context)
+        operator.committed = attempt.identity.place
         return _announced(operator, context, reference)
     finally:
         operator._attempt = None

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+From a manifest to what a page says, in order and in words.
+
+Names and values come from programs that anybody may have written: they are cut to what a page can hold, and the templates escape them all.
+No address out of a manifest becomes a link.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.artifacts import ReferenceRefused, decode_component
+from airflow_mlops.operators.links import DOWNLOAD, PAGE
+from airflow_mlops.ui.asked import Asked
+from airflow_mlops.ui.problems import Problem
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Manifest, Seal, Store
+    from airflow_mlops.ui.reading import Found
+
+MAX_ROWS = 200
+"""Rows of a table; what is above is counted."""
+
+MAX_TEXT = 1000
+"""Characters of a name or a value."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """
+    A text of a table.
+
+    :param href: page of ours that it leads to
+    :param number: whether it is one that is read against those above and below
+    """
+
+    text: str
+    href: str | None = None
+    number: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """
+    A table of a page.
+
+    :param title: the heading above it
+    :param columns: headings of its columns; none if there is nothing to tell apart
+    :param left_out: number of rows that were too many
+    :param note: a sentence below the heading
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    left_out: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """
+    An artifact of a page.
+
+    :param facts: what is known of it
+    :param download: address that gives its content, if a page does
+    """
+
+    name: str
+    type: str
+    size: int | None
+    is_tree: bool
+    facts: tuple[tuple[str, str], ...]
+    download: str | None
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that a page of a generation says."""
+
+    asked: Asked
+    kind: str
+    lead: tuple[tuple[str, str], ...]
+    items: tuple[Item, ...]
+    items_left_out: int
+    tables: tuple[Table, ...]
+
+
+def page_of(asked: Asked, found: Found) -> Page:
+    """What a page says of what was found."""
+    manifest, seal = found.manifest, found.seal
+    items = tuple(_item(asked, found, name) for name in islice(manifest.artifacts, MAX_ROWS))
+    tables = [_table(f"Metrics: {_cut(name)}", (), _numbers(values)) for name, values in manifest.metrics.items()]
+    tables.append(_table("Parameters it handed on", (), _pairs(manifest.parameters)))
+    tables += _given(seal, found.store, asked)
+    tables += [_table("Timings", (), _timings(manifest.timings)), _table("Ran with", (), _surroundings(manifest, seal))]
+    return Page(
+        asked=asked,
+        kind=_cut(manifest.kind),
+        lead=_lead(manifest),
+        items=items,
+        items_left_out=len(manifest.artifacts) - len(items),
+        tables=tuple(table for table in tables if table.rows or table.note),
+    )
+
+
+def _lead(manifest: Manifest) -> tuple[tuple[str, str], ...]:
+    facts = [("Run", manifest.run), ("Kind", manifest.kind), ("Generation", str(manifest.generation))]
+    if manifest.incarnation:
+        facts.append(("Run of this name", f"number {manifest.incarnation + 1}"))
+    facts += [("Committed by try", str(manifest.try_)), ("Attempt", manifest.attempt)]
+    return tuple((name, _cut(value)) for name, value in facts)
+
+
+def _item(asked: Asked, found: Found, name: str) -> Item:
+    artifact = found.manifest.artifacts[name]
+    facts = [("URI", artifact.uri), ("Digest", artifact.digest)]
+    if artifact.file:
+        facts.append(("File", artifact.file))
+    if artifact.metadata != found.manifest.metrics.get(name):  # else they have a table of their own
+        facts += [(str(key), _json(value)) for key, value in islice(artifact.metadata.items(), MAX_ROWS)]
+    return Item(
+        name=_cut(name),
+        type=_cut(artifact.type),
+        size=artifact.size,
+        is_tree=artifact.is_tree,
+        facts=tuple((_cut(key), _cut(value)) for key, value in facts),
+        download=f"{DOWNLOAD}?{asked.query(artifact=name)}" if found.key_of(artifact) is not None else None,
+    )
+
+
+def _given(seal: Seal | None, store: Store, asked: Asked) -> list[Table]:
+    if seal is None:
+        return [Table("Inputs", (), (), note="What this step was given is not kept: it ran no program of its own.")]
+    rows = [
+        (Cell(_cut(name)), Cell(_cut(item.type)), _origin(item.uri, store, asked), Cell(_cut(item.digest)))
+        for name, item in seal.step.inputs.items()
+    ]
+    return [
+        _table("Inputs", ("Name", "Type", "Where it came from", "Digest"), rows),
+        _table("Parameters it was given", (), _pairs(seal.step.params)),
+    ]
+
+
+def _origin(uri: str, store: Store, asked: Asked) -> Cell:
+    """Where an input came from: the step whose page that is, as the layout of the store tells it, or the address as it is."""
+    plain = Cell(_cut(uri))
+    try:
+        parts = store.key(uri).split("/")
+    except ReferenceRefused:
+        return plain
+    names = [decode_component(part) for part in parts[1:4]]
+    if len(parts) < 8 or parts[7] != "outputs" or None in names:
+        return plain
+    dag_id, run_id, task_id = (str(name) for name in names)
+    generation, _, incarnation = parts[5].partition(".")
+    query = [("dag_id", dag_id), ("run_id", run_id), ("task_id", task_id), ("generation", generation)]
+    query += [("map_index", parts[4])] * (parts[4] != "-") + [("incarnation", incarnation)] * bool(incarnation)
+    try:
+        source = Asked.of(query)
+    except Problem:
+        return plain
+    where = "" if dag_id == asked.dag_id else f" of {dag_id}"
+    when = "" if (dag_id, run_id) == (asked.dag_id, asked.run_id) else f", run {run_id}"
+    return Cell(_cut(f"{source.title}{where}{when}: {'/'.join(parts[8:])}"), href=f"{PAGE}?{source.query()}")
+
+
+def _surroundings(manifest: Manifest, seal: Seal | None) -> list[tuple[Cell, ...]]:
+    facts: dict[str, Any] = {}
+    if seal is not None:
+        facts |= {"runtime": seal.step.runtime, "image": seal.step.image, "source": seal.step.source}
+        if (around := seal.runtime) is not None:
+            facts |= {"cpu": around.cpu, "memory": around.memory, "gpu": around.gpu or None}
+    facts |= manifest.runtime
+    return _pairs({name: value for name, value in facts.items() if value is not None})
+
+
+def _timings(timings: Mapping[str, float]) -> list[tuple[Cell, ...]]:
+    rest = dict(timings)
+    started, ended = rest.pop("started", None), rest.pop("ended", None)
+    shown: dict[str, str] = {}
+    if started is not None:
+        shown["Started"] = _moment(started)
+    if ended is not None:
+        shown["Ended"] = _moment(ended)
+    if started is not None and ended is not None:
+        shown["Took"] = _duration(ended - started)
+    if "hash_seconds" in rest:
+        shown["Hashing took"] = _duration(rest.pop("hash_seconds"))
+    shown |= {name: _json(value) for name, value in rest.items()}
+    return [(Cell(_cut(name)), Cell(_cut(value))) for name, value in shown.items()]
+
+
+def _moment(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return _json(seconds)
+
+
+def _duration(seconds: float) -> str:
+    if not 0 <= seconds < 1e9:
+        return _json(seconds)
+    return f"{seconds:.2f} s" if seconds < 120 else str(timedelta(seconds=round(seconds)))
+
+
+def _pairs(values: Mapping[str, Any]) -> list[tuple[Cell, ...]]:
+    texts = {str(name): value if isinstance(value, str) else _json(value) for name, value in values.items()}
+    return [(Cell(_cut(name)), Cell(_cut(text))) for name, text in texts.items()]
+
+
+def _numbers(values: Mapping[str, float]) -> list[tuple[Cell, ...]]:
+    return [(Cell(_cut(name)), Cell(_json(value), number=True)) for name, value in values.items()]
+
+
+def _table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[Cell, ...]]) -> Table:
+    every = tuple(rows)
+    return Table(title, columns, every[:MAX_ROWS], left_out=max(0, len(every) - MAX_ROWS))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text)} characters)"
