@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.parts.airflow_home import airflow_home, isolate_airflow, run_dag
-from tests.parts.browser import browser, pictures, shoot
+from tests.parts.browser import browser, shoot
 from tests.parts.docker import docker_daemon
 from tests.parts.images import busybox_image, python_image
 from tests.parts.private_daemon import private_daemon
@@ -21,7 +21,6 @@ __all__ = [
     "browser",
     "busybox_image",
     "docker_daemon",
-    "pictures",
     "private_daemon",
     "python_image",
     "run_dag",

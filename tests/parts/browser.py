@@ -2,8 +2,7 @@
 """
 A real browser: Debian's Chromium, driven by Playwright, which is not to download one of its own.
 
-Pictures that a test takes go to the folder that ``MLOPS_SCREENSHOTS`` names, so that those of the documentation are made by the tests, and
-else to a temporary one.
+The pictures of the documentation are made by the tests: ``MLOPS_SCREENSHOTS=docs/images`` says where they go.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 SCREENSHOTS = "MLOPS_SCREENSHOTS"
-SIZE = {"width": 1280, "height": 800}
 PATIENCE = 30_000
 """Milliseconds that a page may take to show what it is waited for, on a machine that does much else."""
 
@@ -48,25 +46,20 @@ def browser() -> Iterator[Browser]:
             running.close()
 
 
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the pictures; it exists."""
-    wanted = os.environ.get(SCREENSHOTS)
-    folder = Path(wanted).absolute() if wanted else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 @pytest.fixture
-def shoot(pictures: Path) -> Callable[..., Path]:
+def shoot(tmp_path: Path) -> Callable[..., Path]:
     """
-    Take a picture: ``shoot(page, "graph")``.
+    Take a picture: ``shoot(page, "graph")``; it lies in the test's folder.
 
-    Further arguments are Playwright's, such as ``clip``, and a locator in place of the page is a part of it.
+    One of the documentation is taken with ``document=True``. Further arguments are Playwright's, such as ``clip``, and a locator in place of
+    the page is a part of it.
     """
+    wanted = os.environ.get(SCREENSHOTS)
 
-    def take(what: Any, name: str, **arguments: Any) -> Path:
-        file = pictures / f"{name}.png"
+    def take(what: Any, name: str, *, document: bool = False, **arguments: Any) -> Path:
+        folder = Path(wanted).absolute() if document and wanted else tmp_path
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{name}.png"
         what.screenshot(path=file, animations="disabled", **arguments)
         return file
 
@@ -75,7 +68,9 @@ def shoot(pictures: Path) -> Callable[..., Path]:
 
 def new_page(browser: Browser, url: str, **arguments: Any) -> Page:
     """A page of a user that nobody knows yet, at a size that pictures of the documentation have."""
-    context = browser.new_context(base_url=url, viewport=SIZE, color_scheme="light", locale="en-GB", **arguments)
+    context = browser.new_context(
+        base_url=url, viewport={"width": 1280, "height": 800}, color_scheme="light", locale="en-GB", **arguments
+    )
     context.set_default_timeout(PATIENCE)
     context.set_default_navigation_timeout(PATIENCE)
     return context.new_page()
