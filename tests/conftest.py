@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.parts.airflow_home import airflow_home, isolate_airflow, run_dag
+from tests.parts.browser import browser, shoot
 from tests.parts.docker import docker_daemon
 from tests.parts.images import busybox_image, python_image
 from tests.parts.private_daemon import private_daemon
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "airflow_home",
+    "browser",
     "busybox_image",
     "docker_daemon",
     "private_daemon",
@@ -24,13 +26,20 @@ __all__ = [
     "run_dag",
     "s3_server",
     "s3_store_url",
+    "shoot",
     "standalone",
 ]
 
 # Before any test module is loaded: Airflow reads its settings when it is imported.
 isolate_airflow()
 
-MARKER_OF = {"docker_daemon": "docker", "s3_server": "s3", "airflow_home": "airflow", "standalone": "slow"}
+MARKER_OF = {
+    "docker_daemon": "docker",
+    "s3_server": "s3",
+    "airflow_home": "airflow",
+    "standalone": "slow",
+    "browser": "browser",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

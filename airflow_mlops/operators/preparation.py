@@ -62,7 +62,10 @@ def invocation_of(
     if not author:
         # Shown in the UI as the rendered fields of the task, which leaves out those that are None.
         operator.command, operator.args = list(program.command) or None, list(program.args) or None
-        operator.env, operator.parameters = dict(program.env) or None, dict(parameters) or None
+        operator.env = dict(program.env) or None
+        operator.parameters = {
+            name: value for name, value in parameters.items() if name not in inputs.parameters
+        } or None
         if hasattr(operator, "image"):
             operator.image = program.image if operator.runtime != "process" else None  # which has no use for it
         operator.inputs = {

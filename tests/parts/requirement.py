@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-PARTS = ("airflow", "docker", "s3")
+PARTS = ("airflow", "browser", "docker", "s3")
 VARIABLE = "MLOPS_REQUIRE"
 
 
