@@ -58,6 +58,12 @@ _OPTIONS = {
         default="auto",
         example="volume",
     ),
+    "docker_host_conn_id": _option(
+        "Airflow connection of the Docker daemon that runs the containers of steps, unless a step names another one: "
+        "host and port, and in its extra ca_cert, client_cert and client_key (PEM text or paths) and verify. "
+        "Empty: DOCKER_HOST, or the local socket.",
+        example="docker_training",
+    ),
     "work_dir": _option(
         "Folder for the files of running steps. Empty: a folder of the system's temporary files.",
         example="/var/lib/airflow/mlops",

@@ -9,6 +9,7 @@ from tests.parts.airflow_home import airflow_home, isolate_airflow, run_dag
 from tests.parts.docker import docker_daemon
 from tests.parts.images import busybox_image, python_image
 from tests.parts.private_daemon import private_daemon
+from tests.parts.remote_daemon import remote_daemon
 from tests.parts.s3 import s3_server, s3_store_url
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = [
     "docker_daemon",
     "private_daemon",
     "python_image",
+    "remote_daemon",
     "run_dag",
     "s3_server",
     "s3_store_url",

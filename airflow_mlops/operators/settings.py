@@ -32,6 +32,7 @@ class Settings:
 
     :param store_url: where artifacts live, an fsspec URL
     :param storage_options: keyword arguments of the store's file system
+    :param docker_host_conn_id: Airflow connection of the Docker daemon, unless a step names one
     :param instance: the configured id of this Airflow installation, if any
     :param work_dir: folder for the scratch space of running steps
     :param host_paths: how paths of the worker are called by the Docker daemon, longest prefix first
@@ -55,6 +56,7 @@ class Settings:
 
     store_url: str
     storage_options: Mapping[str, Any] = field(default_factory=dict)
+    docker_host_conn_id: str | None = None
     instance: str | None = None
     work_dir: Path | None = None
     host_paths: Mapping[str, str] = field(default_factory=dict)
@@ -107,6 +109,7 @@ def load_settings() -> Settings:
     return Settings(
         store_url=_text("store") or default_store_url(),
         storage_options=_json_object("storage_options"),
+        docker_host_conn_id=_text("docker_host_conn_id"),
         instance=_text("instance"),
         work_dir=Path(work_dir) if (work_dir := _text("work_dir")) else None,
         host_paths=_json_object("host_paths"),
