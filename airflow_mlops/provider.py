@@ -38,6 +38,11 @@ _OPTIONS = {
         example='{"client_kwargs": {"endpoint_url": "https://s3.acme.example"}}',
         sensitive=True,
     ),
+    "store_conn_id": _option(
+        "Airflow connection that the store's file system is opened with, as the provider of that connection does it "
+        "(s3:// needs apache-airflow-providers-amazon). Empty: storage_options, and what the worker's environment holds.",
+        example="aws_mlops",
+    ),
     "instance": _option(
         "Id of this Airflow installation; it is part of every path, label and container name, so that two Airflows "
         "that share a store or a Docker daemon never touch each other's work. "

@@ -66,7 +66,7 @@ def clean(
         if docker_url is not None and docker_host_conn_id is not None:
             raise click.UsageError("expected --docker-url or --docker-host-conn-id, not both", ctx)
         age = older_than if older_than is not None else DEFAULT_AGE
-        request = Request(age, dags, docker_url, docker_host_conn_id, stop_running)
+        request = Request(age, dags, docker_url, stop_running, docker_host_conn_id)
         ctx.exit(clean_deployment(request, remove=yes))
     if dags or docker_url is not None or docker_host_conn_id is not None or stop_running:
         raise click.UsageError(

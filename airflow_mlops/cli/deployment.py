@@ -48,15 +48,15 @@ class Request:
     :param age: how long a task must have ended before
     :param dags: DAG ids; all if there are none
     :param docker_url: the daemon; ``None`` for that of the connection, or of the environment
-    :param docker_host_conn_id: the connection that says which daemon; ``None`` for that of the deployment
     :param stop_running: also end programs that run on although their task has ended
+    :param docker_host_conn_id: the connection that says which daemon; ``None`` for that of the deployment
     """
 
     age: timedelta
     dags: tuple[str, ...]
     docker_url: str | None
-    docker_host_conn_id: str | None
     stop_running: bool
+    docker_host_conn_id: str | None = None
 
 
 def clean_deployment(request: Request, *, remove: bool) -> int:
