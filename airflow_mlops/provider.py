@@ -38,6 +38,11 @@ _OPTIONS = {
         example='{"client_kwargs": {"endpoint_url": "https://s3.acme.example"}}',
         sensitive=True,
     ),
+    "store_conn_id": _option(
+        "Airflow connection that the store's file system is opened with, as the provider of that connection does it "
+        "(s3:// needs apache-airflow-providers-amazon). Empty: storage_options, and what the worker's environment holds.",
+        example="aws_mlops",
+    ),
     "instance": _option(
         "Id of this Airflow installation; it is part of every path, label and container name, so that two Airflows "
         "that share a store or a Docker daemon never touch each other's work. "
@@ -57,6 +62,12 @@ _OPTIONS = {
         "from a volume of the attempt) or auto (bind where the daemon sees the worker's files, else volume).",
         default="auto",
         example="volume",
+    ),
+    "docker_host_conn_id": _option(
+        "Airflow connection of the Docker daemon that runs the containers of steps, unless a step names another one: "
+        "host and port, and in its extra ca_cert, client_cert and client_key (PEM text or paths) and verify. "
+        "Empty: DOCKER_HOST, or the local socket.",
+        example="docker_training",
     ),
     "work_dir": _option(
         "Folder for the files of running steps. Empty: a folder of the system's temporary files.",

@@ -10,6 +10,7 @@ from tests.parts.browser import browser, shoot
 from tests.parts.docker import docker_daemon
 from tests.parts.images import busybox_image, python_image
 from tests.parts.private_daemon import private_daemon
+from tests.parts.remote_daemon import remote_daemon
 from tests.parts.s3 import s3_server, s3_store_url
 from tests.parts.standalone import standalone
 
@@ -23,6 +24,7 @@ __all__ = [
     "docker_daemon",
     "private_daemon",
     "python_image",
+    "remote_daemon",
     "run_dag",
     "s3_server",
     "s3_store_url",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from airflow_mlops.artifacts.artifact import Artifact
@@ -14,17 +14,27 @@ from airflow_mlops.artifacts.digests import BLOCK, FileDigest, digest_path, tree
 from airflow_mlops.artifacts.errors import ContentRefused, NotFound, ReferenceRefused, StoreFailed
 from airflow_mlops.artifacts.scan import MAX_FILES, check_name
 
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts.store import FileSystem
+
 DIGESTS = ("content", "etag", "none")
 
 
 def external_artifact(
-    name: str, type_name: str, uri: str, *, digest: str, storage_options: Mapping[str, Any] | None = None
+    name: str,
+    type_name: str,
+    uri: str,
+    *,
+    digest: str,
+    storage_options: Mapping[str, Any] | None = None,
+    file_system: FileSystem | None = None,
 ) -> Artifact:
     """
     A reference to data at a URI.
 
     :param digest: ``content`` reads all of it, ``etag`` asks the store, ``none`` does not look at all
     :param storage_options: keyword arguments of fsspec's file system
+    :param file_system: makes it in place of fsspec
     :raises StoreFailed: if it cannot be looked at that way
     :raises ReferenceRefused: if the URI is none, or nothing is there on this worker
     """
@@ -40,7 +50,7 @@ def external_artifact(
     elif parts.scheme == "file":
         artifact = _local(name, type_name, uri, Path(unquote(parts.path)), digest)
     else:
-        artifact = _remote(name, type_name, uri, digest, dict(storage_options or {}))
+        artifact = _remote(name, type_name, uri, digest, dict(storage_options or {}), file_system)
     # What is handed on must pass the check of whoever gets it.
     return Artifact.from_json(artifact.to_json())
 
@@ -60,27 +70,36 @@ def _local(name: str, type_name: str, uri: str, path: Path, digest: str) -> Arti
     return Artifact(name, type_name, uri, found.digest, found.size, found.is_tree, None if found.is_tree else path.name)
 
 
-def _remote(name: str, type_name: str, uri: str, digest: str, options: dict[str, Any]) -> Artifact:
+def _remote(
+    name: str, type_name: str, uri: str, digest: str, options: dict[str, Any], make: FileSystem | None
+) -> Artifact:
     import fsspec
 
     protocol = fsspec.utils.get_protocol(uri)
-    if protocol not in fsspec.available_protocols():
+    if make is None and protocol not in fsspec.available_protocols():
         raise ReferenceRefused(
             f"{uri} begins with '{protocol}', which no file system here knows; expected one such as s3://…"
         )
     try:
-        return _looked_at(name, type_name, uri, digest, options)
+        return _looked_at(name, type_name, uri, digest, options, make)
     except NotFound as error:
         raise ReferenceRefused(str(error)) from error
 
 
-def _looked_at(name: str, type_name: str, uri: str, digest: str, options: dict[str, Any]) -> Artifact:
+def _looked_at(
+    name: str, type_name: str, uri: str, digest: str, options: dict[str, Any], make: FileSystem | None
+) -> Artifact:
     from airflow_mlops.artifacts.object_store import failing
 
     with failing("look at", uri, options):
-        import fsspec
+        if make is not None:
+            file_system = make()
+            path = file_system._strip_protocol(uri)
+            file_system.invalidate_cache()
+        else:
+            import fsspec
 
-        file_system, path = fsspec.core.url_to_fs(uri, **{"use_listings_cache": False, **options})
+            file_system, path = fsspec.core.url_to_fs(uri, **{"use_listings_cache": False, **options})
         info = file_system.info(path)
         if digest == "etag":
             return Artifact(name, type_name, uri, f"etag:{_etag(uri, info)}", info.get("size"))

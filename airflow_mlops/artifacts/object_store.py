@@ -19,7 +19,7 @@ from typing import Any
 
 from airflow_mlops.artifacts.errors import ArtifactError, DocumentInvalid, NotFound, ReferenceRefused, StoreFailed
 from airflow_mlops.artifacts.scan import MAX_FILES, scan
-from airflow_mlops.artifacts.store import Store, check_key
+from airflow_mlops.artifacts.store import FileSystem, Store, check_key
 
 EXCLUSIVE_CREATE = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 """
@@ -45,24 +45,28 @@ class ObjectStore(Store):
     :param protocol: fsspec's name for the kind of store
     :param root: bucket and prefix
     :param options: keyword arguments of fsspec's file system
+    :param file_system: makes it in place of fsspec
     """
 
-    def __init__(self, protocol: str, root: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, protocol: str, root: str, options: Mapping[str, Any], file_system: FileSystem | None = None
+    ) -> None:
         super().__init__(f"{protocol}://{root}")
         self._protocol = protocol
         self._root = root
         self._options = dict(options)
+        self._file_system = file_system or partial(_of_fsspec, protocol, self._options)
         self._opened: tuple[int, Any] | None = None
 
     @property
     def _fs(self) -> Any:
         # Clients do not survive a fork: their event loop runs in a thread of the parent.
         if self._opened is None or self._opened[0] != os.getpid():
-            import fsspec
-
             with self._failing("open", None):
-                # Listings are always fresh: other processes write, too.
-                fs = fsspec.filesystem(self._protocol, **{"use_listings_cache": False, **self._options})
+                fs = self._file_system()
+            # Listings are always fresh: other processes write, too.
+            if (cache := getattr(fs, "dircache", None)) is not None:
+                cache.use_listings_cache = False
             self._opened = (os.getpid(), fs)
         return self._opened[1]
 
@@ -251,6 +255,12 @@ def failing(action: str, where: str, options: Mapping[str, Any]) -> Iterator[Non
         )
 
 
+def _of_fsspec(protocol: str, options: Mapping[str, Any]) -> Any:
+    import fsspec
+
+    return fsspec.filesystem(protocol, **{"use_listings_cache": False, **options})
+
+
 def _secrets(options: Any, name: str = "") -> Iterator[str]:
     if isinstance(options, Mapping):
         for key, value in options.items():
@@ -291,8 +301,8 @@ def _remedy(error: BaseException) -> str:
     if denied or codes & {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}:
         return (
             "give credentials that may read, write and list there "
-            "([mlops] storage_options, or the environment of the worker)"
+            "([mlops] store_conn_id or storage_options, or the environment of the worker)"
         )
     if "NoSuchBucket" in codes:
         return "create the bucket, or name another one ([mlops] store)"
-    return "check that the worker reaches the endpoint ([mlops] store and storage_options)"
+    return "check that the worker reaches the endpoint ([mlops] store and storage_options, or the connection of store_conn_id)"

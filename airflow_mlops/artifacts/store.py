@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,6 +19,9 @@ from airflow_mlops.artifacts.errors import ReferenceRefused, StoreFailed
 
 MAX_KEY = 4096
 """Characters of a key. Object stores allow fewer (1024 bytes, root included) and say so themselves."""
+
+FileSystem = Callable[[], Any]
+"""Makes a file system of fsspec's, when it is needed first; may be called again in a process that was forked."""
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
@@ -35,13 +38,16 @@ class Store(ABC):
         self.url = url
 
     @staticmethod
-    def open(url: str, storage_options: Mapping[str, Any] | None = None) -> Store:
+    def open(
+        url: str, storage_options: Mapping[str, Any] | None = None, file_system: FileSystem | None = None
+    ) -> Store:
         """
         Open a store without touching it.
 
         :param url: ``file:///folder``, an absolute path, or a URL that fsspec knows, such as ``s3://bucket/prefix``
         :param storage_options: keyword arguments of fsspec's file system, such as ``{"key": …, "secret": …,
             "endpoint_url": …}``
+        :param file_system: makes the file system in place of fsspec, where somebody else knows the credentials
         :raises StoreFailed: if the URL is not one of a store
         """
         # Leaf modules: a store on a file system must not import fsspec, whose import is most of a task's start.
@@ -52,7 +58,7 @@ class Store(ABC):
             return FileStore(rest)
         from airflow_mlops.artifacts.object_store import ObjectStore
 
-        return ObjectStore(scheme, rest, dict(storage_options or {}))
+        return ObjectStore(scheme, rest, dict(storage_options or {}), file_system)
 
     def uri(self, key: str) -> str:
         """

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="All runs that have ended.")
 @click.option("--deployment", is_flag=True, help="What crashes left in the deployment that is configured here.")
 @click.option("--dag", "dags", metavar="DAG_ID", multiple=True, help="With --deployment: of this DAG alone.")
-@click.option("--docker-url", metavar="URL", help="With --deployment: the Docker daemon.  [default: DOCKER_HOST]")
+@click.option("--docker-url", metavar="URL", help="With --deployment: the Docker daemon.  [default: as [mlops] says]")
+@click.option(
+    "--docker-host-conn-id", metavar="CONN_ID", help="With --deployment: the daemon of this Airflow connection."
+)
 @click.option("--stop-running", is_flag=True, help="With --deployment: end programs whose task has ended.")
 @click.option("--yes", is_flag=True, help="Remove it; without this, say what would be removed.")
 @click.pass_context
@@ -42,6 +45,7 @@ def clean(
     deployment: bool,
     dags: tuple[str, ...],
     docker_url: str | None,
+    docker_host_conn_id: str | None,
     stop_running: bool,
     yes: bool,
 ) -> None:
@@ -59,10 +63,15 @@ def clean(
 
         if run is not None or everything:
             raise click.UsageError("--run and --all are for local runs; expected neither with --deployment", ctx)
-        request = Request(older_than if older_than is not None else DEFAULT_AGE, dags, docker_url, stop_running)
+        if docker_url is not None and docker_host_conn_id is not None:
+            raise click.UsageError("expected --docker-url or --docker-host-conn-id, not both", ctx)
+        age = older_than if older_than is not None else DEFAULT_AGE
+        request = Request(age, dags, docker_url, stop_running, docker_host_conn_id)
         ctx.exit(clean_deployment(request, remove=yes))
-    if dags or docker_url is not None or stop_running:
-        raise click.UsageError("--dag, --docker-url and --stop-running are for --deployment", ctx)
+    if dags or docker_url is not None or docker_host_conn_id is not None or stop_running:
+        raise click.UsageError(
+            "--dag, --docker-url, --docker-host-conn-id and --stop-running are for --deployment", ctx
+        )
     if sum(choice is not None and choice is not False for choice in (older_than, run, everything)) != 1:
         raise click.UsageError("expected exactly one of --older-than, --run, --all, or --deployment", ctx)
     chosen = _chosen(older_than, run)

@@ -47,14 +47,16 @@ class Request:
 
     :param age: how long a task must have ended before
     :param dags: DAG ids; all if there are none
-    :param docker_url: the daemon; ``None`` for that of the environment
+    :param docker_url: the daemon; ``None`` for that of the connection, or of the environment
     :param stop_running: also end programs that run on although their task has ended
+    :param docker_host_conn_id: the connection that says which daemon; ``None`` for that of the deployment
     """
 
     age: timedelta
     dags: tuple[str, ...]
     docker_url: str | None
     stop_running: bool
+    docker_host_conn_id: str | None = None
 
 
 def clean_deployment(request: Request, *, remove: bool) -> int:
@@ -106,14 +108,15 @@ def _find(request: Request) -> list[Left]:
             "is it mounted?"
         )
     found: list[Left] = []
-    url = request.docker_url or docker_url()
+    conn_id = None if request.docker_url else request.docker_host_conn_id or settings.docker_host_conn_id
+    url = f"of connection '{conn_id}'" if conn_id else request.docker_url or docker_url()
     click.echo(
         f"instance {instance}, store {store.url}, database of {os.environ.get('AIRFLOW_HOME') or '~/airflow'}, "
         f"{f'Docker daemon {url}' if url else 'no Docker daemon: containers and volumes are not looked for'}",
         err=True,
     )
     if url is not None:
-        found += in_docker(_daemon(url), store, instance)
+        found += in_docker(_daemon_of(conn_id) if conn_id else _daemon(url), store, instance)
     found += in_scratch(settings.work_dir, store, instance)
     found += in_store(store, instance, request.dags)
     return [one for one in found if not request.dags or (one.task is not None and one.task.dag in request.dags)]
@@ -132,6 +135,29 @@ def _daemon(url: str) -> APIClient:
     except DockerException as error:
         raise CommandError(
             f"the Docker daemon at {url} does not answer: {error}; nothing was removed, since whether programs run is not known"
+        ) from error
+
+
+def _daemon_of(conn_id: str) -> APIClient:
+    """
+    A connection to the Docker daemon that an Airflow connection names.
+
+    :raises CommandError: if it does not answer: whether programs run is then not known
+    """
+    from docker.errors import DockerException
+
+    from airflow_mlops.operators.docker_connection import named_host, why_not
+    from airflow_mlops.operators.failures import BadStep
+
+    try:
+        host = named_host(conn_id)
+    except BadStep as error:
+        raise CommandError(f"{error}; nothing was removed, since whether programs run is not known") from error
+    try:
+        return host.connect(version="auto", timeout=_SECONDS)
+    except DockerException as error:
+        raise CommandError(
+            f"{why_not(host, conn_id)}; nothing was removed, since whether programs run is not known"
         ) from error
 
 

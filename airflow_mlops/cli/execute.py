@@ -18,7 +18,7 @@ from airflow_mlops.cli.docker_host import SOCKET
 from airflow_mlops.cli.errors import FAILED, INTERRUPTED, SUCCESS, CommandError
 from airflow_mlops.cli.leftovers import sweep
 from airflow_mlops.cli.records import Order, write_order
-from airflow_mlops.cli.session import INSTANCE, STORE, WORK_DIR, open_store, run_settings, work_folder
+from airflow_mlops.cli.session import INSTANCE, PREFIX, STORE, WORK_DIR, open_store, run_settings, work_folder
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.embedded import RunRequest, RunResult, TaskEvent
@@ -223,9 +223,9 @@ def check_docker(pipeline: Pipeline) -> None:
         for step in pipeline.steps()
         if step.spec.runtime == "docker"
         and step.spec.kind in PROGRAM_KINDS
-        and step.spec.docker.keys().isdisjoint(("docker_url", "docker_conn_id"))
+        and step.spec.docker.keys().isdisjoint(("docker_url", "docker_conn_id", "docker_host_conn_id"))
     ]
-    if not needing:
+    if not needing or os.environ.get(f"{PREFIX}DOCKER_HOST_CONN_ID"):
         return
     url = os.environ.get("DOCKER_HOST") or SOCKET
     if not url.startswith("unix://"):

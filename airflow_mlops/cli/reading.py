@@ -39,7 +39,7 @@ def read(
     :param output: name of the output
     :param pipeline: id of the DAG, for a run of an Airflow deployment
     :param store: URL of that deployment's store; default ``[mlops] store`` of the Airflow that is configured here
-    :param storage_options: keyword arguments of the store's file system
+    :param storage_options: keyword arguments of the store's file system; default what ``[mlops]`` says, where ``store`` is not named
     :param instance: id of that deployment, ``[mlops] instance``; found out by itself where the store is a folder
     :param map_index: which instance of a mapped task
     :return: the value of a parameter; the content of a metrics output, a dictionary; of any other artifact the path of the file or folder:
@@ -92,14 +92,16 @@ def _deployed(
     """The store and place of a step of a deployment's run."""
     from airflow_mlops.artifacts import Place, Store, iteration_of, known_instance
 
+    opened: Store | None = None
     if url is None:
         from airflow_mlops.operators.settings import load_settings
 
         settings = load_settings()
         url = settings.store_url
-        storage_options = settings.storage_options if storage_options is None else storage_options
         instance = settings.instance if instance is None else instance
-    store = Store.open(url, storage_options=dict(storage_options or {}))
+        if storage_options is None:
+            opened = settings.open_store()
+    store = opened or Store.open(url, storage_options=dict(storage_options or {}))
     known = known_instance(store, instance)
     if known is None:
         raise NotFound(

@@ -81,10 +81,15 @@ def open_store(url: str) -> Store:
     """
     Open the store of a run, with the storage options that runs are given.
 
-    :raises CommandError: if the options are not a JSON object
+    :raises CommandError: if the options are not a JSON object, or the credentials are in a connection
     """
     from airflow_mlops.artifacts import Store
 
+    if (conn_id := os.environ.get(f"{PREFIX}STORE_CONN_ID")) and not url.startswith("file:"):
+        raise CommandError(
+            f"{PREFIX}STORE_CONN_ID is '{conn_id}', and connections of stores are for an Airflow deployment; for a run of your own, unset it, and "
+            f"give credentials as {PREFIX}STORAGE_OPTIONS or in variables that the store's own tools read"
+        )
     name = f"{PREFIX}STORAGE_OPTIONS"
     try:
         options = json.loads(os.environ.get(name) or "{}")

@@ -62,6 +62,8 @@ class StepOperator(BaseOperator):
     :param volumes: further folders: ``[{"source": "/data", "target": "/data", "read_only": True}]``
     :param retries: how often a failure of the program itself is retried
     :param infra_retries: how often a failure around it (daemon, store, worker) is retried; default ``[mlops] infra_retries``
+    :param docker_host_conn_id: Airflow connection of the Docker daemon that runs the container, in place of ``docker_url``; default
+        ``[mlops] docker_host_conn_id``; the process runtime ignores it
     :param step_resources: the same as a model, in place of ``cpu``, ``memory``, ``gpu`` and ``shm``
     :param program: what a spec says the step runs; excludes ``command``, ``args``, ``env``, ``parameters`` and ``inputs``
     """
@@ -79,6 +81,7 @@ class StepOperator(BaseOperator):
     checkpoint: bool
     stop_grace: timedelta
     on_drain: OnDrain | None
+    docker_host_conn_id: str | None
     keep_failed: timedelta | None
     volumes: list[Volume]
     program: Program | None
@@ -130,6 +133,7 @@ class StepOperator(BaseOperator):
         on_drain: OnDrain | None = None,
         keep_failed: timedelta | None = None,
         volumes: Sequence[Any] | None = None,
+        docker_host_conn_id: str | None = None,
         retries: int = 0,
         infra_retries: int | None = None,
         program: Program | None = None,
@@ -152,6 +156,7 @@ class StepOperator(BaseOperator):
             on_drain=on_drain,
             keep_failed=keep_failed,
             volumes=[_checked("volumes", Volume, volume) for volume in volumes or ()],
+            docker_host_conn_id=docker_host_conn_id,
             program=program,
             committed=None,
             _attempt=None,

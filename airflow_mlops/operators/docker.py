@@ -14,6 +14,7 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.docker.operators.docker import DockerOperator
@@ -23,6 +24,7 @@ from airflow_mlops.operators.base import StepOperator
 from airflow_mlops.operators.contract import CONTAINER_ROOT, Layout
 from airflow_mlops.operators.docker_errors import cannot_run, daemon_errors, refusals
 from airflow_mlops.operators.failures import (
+    BadStep,
     CannotStart,
     InfrastructureFailure,
     StepDetached,
@@ -34,13 +36,16 @@ from airflow_mlops.operators.kinds import operators_by_kind
 from airflow_mlops.operators.ownership import ensure_owner
 
 if TYPE_CHECKING:
+    from airflow.providers.docker.hooks.docker import DockerHook
     from docker.types import Mount
 
     from airflow_mlops.operators.attempt import Attempt, Ended
     from airflow_mlops.operators.docker_daemon import Patience
     from airflow_mlops.operators.docker_image import Image
     from airflow_mlops.operators.docker_logs import Follower
+    from airflow_mlops.operators.docker_tls import Host
     from airflow_mlops.operators.docker_transfer import Transfer
+    from airflow_mlops.operators.settings import Settings
 
 
 class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  # the provider's types are narrower
@@ -68,13 +73,40 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
     _worthless = False
     _may_have_started = False
     _peak_memory = 0
+    _host: Host | None = None
+    _names_daemon = False
 
     def _runtime_keywords(self, image: str | None, keywords: dict[str, Any]) -> dict[str, Any]:
         keywords["image"] = image
         keywords["mount_tmp_dir"] = False
         if keywords.get("user") is None:
             keywords["user"] = f"{os.getuid()}:{os.getgid()}"
+        if keywords.get("docker_url") is not None:
+            if self.docker_host_conn_id is not None:
+                raise BadStep("docker_host_conn_id and docker_url both say which Docker daemon; expected one of them")
+            self.__dict__["_names_daemon"] = True
         return keywords
+
+    def host_connection(self, settings: Settings) -> str | None:
+        """Id of the connection that says which Docker daemon it is; ``None`` where ``docker_url`` or the environment does."""
+        return self.docker_host_conn_id or (None if self._names_daemon else settings.docker_host_conn_id)
+
+    @cached_property
+    def hook(self) -> DockerHook:
+        """The provider's hook, for the daemon of the connection if there is one. Not read before a task runs."""
+        from airflow_mlops.operators.settings import load_settings
+
+        conn_id = self.host_connection(self._attempt.settings if self._attempt is not None else load_settings())
+        if conn_id is None:
+            hook: DockerHook = super().hook
+            return hook
+        from airflow_mlops.operators.docker_connection import HostHook, named_host
+
+        # Kept: a signal handler must not ask for it.
+        self._host = named_host(conn_id)
+        return HostHook(
+            self._host, conn_id, docker_conn_id=self.docker_conn_id, version=self.api_version, timeout=self.timeout
+        )
 
     def layout(self, attempt: Attempt) -> Layout:
         """The contract's paths in a container."""
@@ -90,7 +122,10 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         """The daemon and the network, beside what every step has."""
         from airflow_mlops.operators.docker_seal import sealed_docker
 
-        return {**super().sealed_runtime(attempt), "docker": sealed_docker(self)}
+        return {
+            **super().sealed_runtime(attempt),
+            "docker": sealed_docker(self, self.host_connection(attempt.settings)),
+        }
 
     def image_id(self) -> str | None:
         """Id of the image, once the daemon was asked for it."""
@@ -247,20 +282,19 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         """Close the connections to the daemon: a process may run many steps, as ``dag.test()`` does."""
         if (hook := self.__dict__.pop("hook", None)) is not None and "api_client" in hook.__dict__:
             hook.api_client.close()
+        self._host = None
 
     def stop_program(self, attempt: Attempt) -> None:
         """
         Have the daemon stop the container. The grace is the daemon's own, and a process of its own removes the container afterwards, since
         Airflow kills this one sooner.
         """
-        from airflow_mlops.operators.docker_daemon import certificates_of, urls_of
+        from airflow_mlops.operators.docker_daemon import clients_of
         from airflow_mlops.operators.stopping import leave_behind
 
         if self.container is None:
             return
-        connection = {"version": self.api_version, "timeout": self.timeout, "tls": certificates_of(self)}
-        clients = [{"base_url": url, **connection} for url in urls_of(self)]
-        docker = {"clients": clients, "container": self.container["Id"], "attempt": attempt.id}
+        docker = {"clients": clients_of(self), "container": self.container["Id"], "attempt": attempt.id}
         leave_behind({"docker": docker, "grace": self.grace_seconds()}, attempt)
 
     def make_container(self, attempt: Attempt) -> str:

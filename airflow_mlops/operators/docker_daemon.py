@@ -7,8 +7,10 @@ What was asked is asked again for as long as the deployment says. So everything 
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from docker.errors import APIError, DockerException
@@ -145,12 +147,47 @@ def start(patience: Patience, container: str) -> None:
     patience.ask(once)
 
 
-def urls_of(operator: DockerStepOperator) -> list[str]:
+def clients_of(operator: DockerStepOperator) -> list[dict[str, Any]]:
+    """Keywords of the clients that reach an operator's daemon, the first choice first, for the process that outlives the task. They hold keys."""
+    options = {"version": operator.api_version, "timeout": operator.timeout}
+    if operator._host is not None:
+        return [{"host": asdict(operator._host), **options}]
+    return [{"base_url": url, "tls": _certificates_of(operator), **options} for url in _urls_of(operator)]
+
+
+@contextlib.contextmanager
+def command_line_options(operator: DockerStepOperator) -> Iterator[list[str]]:
+    """Options that make Docker's own command talk to the daemon that the operator talks to, for as long as the block lasts."""
+    from airflow_mlops.operators.docker_tls import in_memory
+
+    found, host = operator.cli.base_url, operator._host
+    if found.startswith("http+docker:"):
+        urls = [host.url] if host is not None else _urls_of(operator)
+        # The library takes unix://var/run/docker.sock, the provider's default, for an absolute path as well.
+        path = next(url for url in urls if url.startswith("unix:")).removeprefix("unix:").lstrip("/")
+        yield ["--host", f"unix:///{path}"]
+        return
+    options = ["--host", f"tcp://{found.partition('://')[2]}"]
+    if host is not None and host.tls:
+        texts = {"--tlscacert": host.ca_cert, "--tlscert": host.client_cert, "--tlskey": host.client_key}
+        given = {name: text for name, text in texts.items() if text is not None}
+        with in_memory(*given.values()) as paths:
+            files = [word for pair in zip(given, paths, strict=True) for word in pair]
+            yield [*options, "--tlsverify" if host.verify else "--tls", *files]
+        return
+    if host is None and (tls := _certificates_of(operator)) is not None:
+        certificate, key = tls["client_cert"]
+        options += ["--tlsverify" if tls["verify"] else "--tls", "--tlscacert", tls["ca_cert"]]
+        options += ["--tlscert", certificate, "--tlskey", key]
+    yield options
+
+
+def _urls_of(operator: DockerStepOperator) -> list[str]:
     """Addresses of the daemon that an operator talks to, the first choice first."""
     return [operator.docker_url] if isinstance(operator.docker_url, str) else list(operator.docker_url)
 
 
-def certificates_of(operator: DockerStepOperator) -> dict[str, Any] | None:
+def _certificates_of(operator: DockerStepOperator) -> dict[str, Any] | None:
     """What a connection with TLS needs, as ``docker.tls.TLSConfig`` takes it; ``None`` without TLS."""
     if not (operator.tls_ca_cert and operator.tls_client_cert and operator.tls_client_key):
         return None

@@ -17,6 +17,7 @@ SURROUNDINGS = (
     "dns",
     "dns_search",
     "docker_conn_id",
+    "docker_host_conn_id",
     "docker_url",
     "extra_hosts",
     "hostname",
@@ -29,7 +30,16 @@ SURROUNDINGS = (
     "tls_verify",
     "ulimits",
 )
-"""Attributes of the provider's operator that say where a container runs; certificates are paths."""
+"""Attributes of the provider's operator, and our own, that say where a container runs; certificates are paths."""
+
+_SAID_BY_THE_CONNECTION = (
+    "docker_url",
+    "tls_ca_cert",
+    "tls_client_cert",
+    "tls_client_key",
+    "tls_hostname",
+    "tls_verify",
+)
 
 
 def sealed_container(operator: DockerStepOperator, attempt: Attempt) -> dict[str, Any]:
@@ -43,9 +53,15 @@ def sealed_container(operator: DockerStepOperator, attempt: Attempt) -> dict[str
     }
 
 
-def sealed_docker(operator: DockerStepOperator) -> dict[str, Any]:
-    """Keywords that make an operator whose containers run in the same surroundings."""
+def sealed_docker(operator: DockerStepOperator, host_connection: str | None) -> dict[str, Any]:
+    """
+    Keywords that make an operator whose containers run in the same surroundings.
+
+    :param host_connection: id of the connection that says which daemon it is, if one does; what it holds is not sealed
+    """
     values = {name: getattr(operator, name, None) for name in SURROUNDINGS}
+    if host_connection is not None:
+        values |= {**dict.fromkeys(_SAID_BY_THE_CONNECTION), "docker_host_conn_id": host_connection}
     # An author's operator may have been given what is no JSON; that is not worth a failure.
     return {name: _plain(value) for name, value in values.items() if value not in (None, [], {}) and _is_json(value)}
 

@@ -26,8 +26,8 @@ def reap(order: dict[str, Any]) -> None:
     """
     End a program and remove what is left of its attempt.
 
-    :param order: ``docker`` with ``clients``, ``container`` and ``attempt``, or ``process`` with ``pid`` and ``started``; ``grace`` in
-        seconds; ``task_process``; the paths ``scratch``, ``folder`` and ``manifest``
+    :param order: ``docker`` with ``clients`` (and the certificates that those need), ``container`` and ``attempt``, or ``process`` with ``pid``
+        and ``started``; ``grace`` in seconds; ``task_process``; the paths ``scratch``, ``folder`` and ``manifest``
     """
     cli = _end_container(order) if "docker" in order else None
     if "process" in order:
@@ -54,10 +54,15 @@ def _end_container(order: dict[str, Any]) -> Any:
     from docker.errors import DockerException, NotFound
     from requests.exceptions import RequestException
 
+    from airflow_mlops.operators.docker_tls import Host
+
     for arguments in order["docker"]["clients"]:
-        tls = arguments.pop("tls", None)
+        host, tls = arguments.pop("host", None), arguments.pop("tls", None)
         try:
-            cli = docker.APIClient(**arguments, tls=docker.tls.TLSConfig(**tls) if tls else False)
+            if host is not None:
+                cli = Host(**host).connect(**arguments)
+            else:
+                cli = docker.APIClient(**arguments, tls=docker.tls.TLSConfig(**tls) if tls else False)
             with contextlib.suppress(NotFound):
                 cli.stop(order["docker"]["container"], timeout=order["grace"])
         except (DockerException, RequestException, OSError):

@@ -250,9 +250,9 @@ def _external(name: str, output: Output, uri: str, digest: str, attempt: Attempt
     path = imported_file(uri)
     if path is not None:
         check_host_path(path, attempt.settings)
-    return external_artifact(
-        name, output.type, uri, digest=digest, storage_options=dict(attempt.settings.storage_options)
-    )
+    settings = attempt.settings
+    options, make = dict(settings.storage_options), settings.file_system(uri)
+    return external_artifact(name, output.type, uri, digest=digest, storage_options=options, file_system=make)
 
 
 def _shown(value: Any) -> str:

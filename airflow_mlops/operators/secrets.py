@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook, Variable
+from airflow.providers.common.compat.sdk import Variable
 from airflow.sdk.log import mask_secret
 
+from airflow_mlops.operators.connections import database_reachable, find_connection
 from airflow_mlops.operators.failures import BadStep
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def read_secrets(secrets: Mapping[str, Secret]) -> tuple[dict[str, str], dict[st
 
 def _variable(name: str, key: str) -> str:
     try:
-        value = Variable.get(key)
+        with database_reachable():
+            value = Variable.get(key)
     except Exception as error:  # the SDK and the metadata database raise different classes for "no such variable"
         raise BadStep(
             f"secret '{name}': Airflow has no variable '{key}'; create it with `airflow variables set`, "
@@ -44,13 +46,7 @@ def _variable(name: str, key: str) -> str:
 
 def _connection(name: str, secret: Secret) -> str:
     field = secret.field or "password"
-    try:
-        connection = BaseHook.get_connection(str(secret.connection))
-    except Exception as error:
-        raise BadStep(
-            f"secret '{name}': Airflow has no connection '{secret.connection}'; "
-            f"create it with `airflow connections add`, or for a local run as AIRFLOW_CONN_{str(secret.connection).upper()}"
-        ) from error
+    connection = find_connection(str(secret.connection), f"secret '{name}'")
     value = _field(connection, field)
     if value is None:
         raise BadStep(f"secret '{name}': connection '{secret.connection}' has no {field}")

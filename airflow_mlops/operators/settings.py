@@ -16,6 +16,7 @@ from airflow_mlops.operators.failures import BadStep
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Store
+    from airflow_mlops.artifacts.store import FileSystem
     from airflow_mlops.spec.parts import OnDrain
 
 Transfer = Literal["auto", "bind", "volume"]
@@ -32,6 +33,8 @@ class Settings:
 
     :param store_url: where artifacts live, an fsspec URL
     :param storage_options: keyword arguments of the store's file system
+    :param store_conn_id: Airflow connection that the store's file system is opened with
+    :param docker_host_conn_id: Airflow connection of the Docker daemon, unless a step names one
     :param instance: the configured id of this Airflow installation, if any
     :param work_dir: folder for the scratch space of running steps
     :param host_paths: how paths of the worker are called by the Docker daemon, longest prefix first
@@ -55,6 +58,8 @@ class Settings:
 
     store_url: str
     storage_options: Mapping[str, Any] = field(default_factory=dict)
+    store_conn_id: str | None = None
+    docker_host_conn_id: str | None = None
     instance: str | None = None
     work_dir: Path | None = None
     host_paths: Mapping[str, str] = field(default_factory=dict)
@@ -77,9 +82,22 @@ class Settings:
 
     def open_store(self) -> Store:
         """The store of this deployment; opening it touches no network."""
+        return self.open_url(self.store_url)
+
+    def open_url(self, url: str) -> Store:
+        """A place in a store, this deployment's or another, with the credentials that this deployment has; no network is touched."""
         from airflow_mlops.artifacts import Store
 
-        return Store.open(self.store_url, storage_options=dict(self.storage_options))
+        return Store.open(url, storage_options=dict(self.storage_options), file_system=self.file_system(url))
+
+    def file_system(self, url: str) -> FileSystem | None:
+        """What makes the file system of a URL, where ``store_conn_id`` has the credentials for it: those of another kind of store are not there."""
+        scheme = url.partition("://")[0]
+        if self.store_conn_id is None or scheme == "file" or scheme != self.store_url.partition("://")[0]:
+            return None
+        from airflow_mlops.operators.store_connection import file_system
+
+        return functools.partial(file_system, scheme, self.store_conn_id, dict(self.storage_options))
 
     def host_path(self, path: Path) -> str:
         """The name that the Docker daemon knows a folder of the worker by."""
@@ -107,6 +125,8 @@ def load_settings() -> Settings:
     return Settings(
         store_url=_text("store") or default_store_url(),
         storage_options=_json_object("storage_options"),
+        store_conn_id=_text("store_conn_id"),
+        docker_host_conn_id=_text("docker_host_conn_id"),
         instance=_text("instance"),
         work_dir=Path(work_dir) if (work_dir := _text("work_dir")) else None,
         host_paths=_json_object("host_paths"),

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from airflow_mlops.artifacts import Artifact, ArtifactError, Store, source_for, unpack_source
+from airflow_mlops.artifacts import Artifact, ArtifactError, source_for, unpack_source
 from airflow_mlops.operators.failures import BadStep, PolicyViolation
 from airflow_mlops.operators.verification import verify
 
 if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Store
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.base import StepOperator
     from airflow_mlops.operators.resolve import ResolvedInputs
@@ -64,7 +65,7 @@ def _local(artifact: Artifact, attempt: Attempt) -> Path:
         verify(artifact, path, attempt.settings.verify, store)
         return path
     parent, _, key = artifact.uri.rstrip("/").rpartition("/")
-    return _fetched(Store.open(parent, storage_options=dict(attempt.settings.storage_options)), key, artifact, attempt)
+    return _fetched(attempt.settings.open_url(parent), key, artifact, attempt)
 
 
 def _fetched(store: Store, key: str, artifact: Artifact, attempt: Attempt) -> Path:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mlops.operators import scratch
 from airflow_mlops.operators.docker import DockerStepOperator
-from airflow_mlops.operators.docker_daemon import certificates_of, urls_of
+from airflow_mlops.operators.docker_daemon import command_line_options
 from airflow_mlops.operators.docker_errors import daemon_errors
 from airflow_mlops.operators.failures import CannotStart
 from airflow_mlops.operators.programs import kill_programs
@@ -88,10 +88,10 @@ def _in_container(place: Reopened, operator: DockerStepOperator, say: Callable[[
         except BaseException:
             operator.forget_unstarted(attempt)
             raise
-        argv = [client, *_daemon(operator), "start", "--attach", "--interactive", container]
         # The options say which daemon; a variable for another one must not change how it is talked to.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
-        code = _on_terminal(argv, environment)
+        with command_line_options(operator) as options:
+            code = _on_terminal([client, *options, "start", "--attach", "--interactive", container], environment)
         state = operator.cli.inspect_container(container)["State"]
         # The client has a code of its own for what could not be started.
         return code if state["Running"] else int(state["ExitCode"])
@@ -117,22 +117,6 @@ def _image(place: Reopened, operator: DockerStepOperator, say: Callable[[str], N
     if ran is not None and ran != operator.image:
         say(f"the image that the step ran ({ran[:19]}) is gone; this is what is called {operator.image} now")
     return found
-
-
-def _daemon(operator: DockerStepOperator) -> list[str]:
-    """Options that make Docker's own client talk to the daemon that the operator talks to."""
-    found = operator.cli.base_url
-    if found.startswith("http+docker:"):
-        # The library takes unix://var/run/docker.sock, the provider's default, for an absolute path as well.
-        url = f"unix:///{next(one for one in urls_of(operator) if one.startswith('unix:')).removeprefix('unix:').lstrip('/')}"
-    else:
-        url = f"tcp://{found.partition('://')[2]}"
-    options = ["--host", url]
-    if (tls := certificates_of(operator)) is not None:
-        certificate, key = tls["client_cert"]
-        options += ["--tlsverify" if tls["verify"] else "--tls", "--tlscacert", tls["ca_cert"]]
-        options += ["--tlscert", certificate, "--tlskey", key]
-    return options
 
 
 def _in_process(place: Reopened) -> int:

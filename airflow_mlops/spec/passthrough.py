@@ -79,6 +79,12 @@ DOCKER_ALLOWED: Mapping[str, _Form] = {
 }
 """Arguments that a spec may hold, and the form of each: in words, and as a check."""
 
+DOCKER_OURS: Mapping[str, _Form] = {"docker_host_conn_id": _TEXT}
+"""Arguments of our own operators that a spec may hold there as well."""
+
+_IN_THE_CONNECTION = ("docker_url", "tls_ca_cert", "tls_client_cert", "tls_client_key", "tls_hostname", "tls_verify")
+"""What the connection of ``docker_host_conn_id`` says in their place."""
+
 _OURS = "it identifies the container, so that a retry finds it again"
 
 DOCKER_RESERVED: Mapping[str, str] = {
@@ -105,6 +111,8 @@ DOCKER_RESERVED: Mapping[str, str] = {
 }
 """Arguments that are not for a spec: why, and what to use instead."""
 
+_ALLOWED = {**DOCKER_ALLOWED, **DOCKER_OURS}
+
 
 def check_docker(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """
@@ -115,14 +123,16 @@ def check_docker(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in arguments.items():
         if name == "port_bindings" and arguments.get("network_mode") == "host":
             yield name, "'port_bindings' means nothing in the host's network; expected one of the two"
-        elif name in DOCKER_ALLOWED:
-            words, holds = DOCKER_ALLOWED[name]
+        elif name in _IN_THE_CONNECTION and arguments.get("docker_host_conn_id") is not None and value is not None:
+            yield name, f"'{name}' is what the connection of 'docker_host_conn_id' says; expected one of the two"
+        elif name in _ALLOWED:
+            words, holds = _ALLOWED[name]
             if value is not None and not holds(value):
                 yield name, f"'{name}' is {cut(value)}; expected {words}"
         elif name in DOCKER_RESERVED:
             yield name, f"'{name}' is reserved: {DOCKER_RESERVED[name]}"
         else:
-            allowed = sorted(DOCKER_ALLOWED)
+            allowed = sorted(_ALLOWED)
             yield (
                 name,
                 f"unknown argument '{name}' of DockerOperator; expected {one_of(allowed)}{did_you_mean(name, allowed)}",

@@ -12,7 +12,9 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import docker
 import psutil
@@ -34,6 +36,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
 address = "{address}"
 """
+
+
+Daemon = TypeVar("Daemon", bound="PrivateDaemon")
 
 
 class PrivateDaemon:
@@ -59,7 +64,7 @@ class PrivateDaemon:
         if not self.containerd:
             self._start_containerd()
         (self.folder / "pid").unlink(missing_ok=True)
-        command = ["unshare", "--net", "dockerd", "--bridge", "none", "--iptables=false", "--storage-driver", "vfs"]
+        command = [*self.network(), "dockerd", "--bridge", "none", "--iptables=false", "--storage-driver", "vfs"]
         command += [
             "--host",
             self.url,
@@ -72,6 +77,10 @@ class PrivateDaemon:
         ]
         command += ["--data-root", str(self.data), *options]
         self.pid = start_server(command, self.folder / "log", lambda: answers(self.url), seconds=60)
+
+    def network(self) -> list[str]:
+        """What it is started with: a network of its own."""
+        return ["unshare", "--net"]
 
     def _start_containerd(self) -> None:
         """As on a host with an init system it is a service of its own, which survives the daemon."""
@@ -123,8 +132,15 @@ def private_daemon(
     docker_daemon: str, busybox_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PrivateDaemon]:
     """A daemon of the test's own, which has the busybox image."""
+    with running(PrivateDaemon) as daemon:
+        yield daemon
+
+
+@contextmanager
+def running(kind: type[Daemon]) -> Iterator[Daemon]:
+    """A daemon that has the busybox image, for as long as the block lasts."""
     folder = Path(f"/tmp/mlops-tests-{os.getpid()}-{os.urandom(2).hex()}")  # the path of a socket must be short
-    daemon = PrivateDaemon(folder)
+    daemon = kind(folder)
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         unavailable("docker", "only root can start a Docker daemon of its own, and dockerd must be installed")
     daemon.data.mkdir(parents=True)

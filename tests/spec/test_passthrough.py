@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from airflow_mlops.spec.passthrough import DOCKER_ALLOWED, DOCKER_RESERVED, check_docker
+from airflow_mlops.spec.passthrough import DOCKER_ALLOWED, DOCKER_OURS, DOCKER_RESERVED, check_docker
 
 
 @pytest.mark.airflow
@@ -17,6 +17,14 @@ def test_every_argument_of_the_installed_operator_is_in_exactly_one_table() -> N
     known = {name for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
     assert known <= set(DOCKER_ALLOWED) | set(DOCKER_RESERVED)
     assert not set(DOCKER_ALLOWED) & set(DOCKER_RESERVED)
+    assert not known & set(DOCKER_OURS)
+
+
+@pytest.mark.parametrize("name", ["docker_url", "tls_ca_cert", "tls_client_key"])
+def test_a_connection_of_the_daemon_excludes_what_it_says(name: str) -> None:
+    assert not list(check_docker({"docker_host_conn_id": "trainer", "docker_conn_id": "registry"}))
+    said = dict(check_docker({"docker_host_conn_id": "trainer", name: "tcp://a:1"}))
+    assert said == {name: f"'{name}' is what the connection of 'docker_host_conn_id' says; expected one of the two"}
 
 
 def test_every_reserved_argument_says_what_to_do() -> None:
