@@ -108,7 +108,8 @@ class Standalone:
 
     def _bundles(self) -> list[dict[str, Any]]:
         """The folder of DAGs, and a Git repository where Airflow's provider for Git is installed."""
-        bundles = [("dags-folder", "airflow.dag_processing.bundles.local.LocalDagBundle", {"refresh_interval": 1})]
+        kwargs: dict[str, Any] = {"refresh_interval": 1}
+        bundles = [("dags-folder", "airflow.dag_processing.bundles.local.LocalDagBundle", kwargs)]
         if has_git():
             kwargs = {"repo_url": str(self.repository), "tracking_ref": "main", "refresh_interval": 2}
             bundles.append(("repository", "airflow.providers.git.bundles.git.GitDagBundle", kwargs))
