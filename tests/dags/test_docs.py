@@ -67,9 +67,9 @@ def test_files_that_a_page_links_to_exist(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def test_settings_in_the_readme_are_those_that_are_read() -> None:
+def test_settings_in_the_platform_guide_are_those_that_are_read() -> None:
     source = (ROOT / "airflow_mlops/operators/settings.py").read_text(encoding="utf-8")
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "platform.md").read_text(encoding="utf-8")
     settings = re.findall(r"^\| `([a-z_]+)` \|", text.split("| setting |")[1].split("\n\n")[0], re.MULTILINE)
     assert set(settings) == set(
         re.findall(r'(?:_text|_words|_json_object|_flag|_count|_choice|getint)\((?:SECTION, )?"([a-z_]+)"', source)
