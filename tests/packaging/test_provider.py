@@ -24,7 +24,7 @@ DISTRIBUTION = "airflow-provider-mlops"
 
 MODULE_OF = {"pyyaml": "yaml"}
 """Distributions whose module has another name."""
-AIRFLOWS_OWN = {"airflow", "attrs", "cadwyn", "sqlalchemy"}
+AIRFLOWS_OWN = {"airflow", "attrs", "cadwyn", "fastapi", "sqlalchemy"}
 """Modules that are part of Airflow's programming interface: whatever version it brings is the right one."""
 
 
