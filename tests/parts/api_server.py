@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -35,10 +36,12 @@ class ApiServer:
     An API server.
 
     :param home: its folder, made by :meth:`start`; steps may import from ``outside`` there
+    :param settings: further environment variables, for it and for the runs
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
         self.home = home
+        self._settings = dict(settings or {})
         self.root = f"http://127.0.0.1:{free_port()}/airflow"
         self.store = home / "store"
         self.outside = home / "outside"
@@ -74,6 +77,7 @@ class ApiServer:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
             "AIRFLOW__MLOPS__ALLOWED_VOLUMES": str(self.outside),
             "PYTHONPATH": str(ROOT),
+            **self._settings,
         }
 
     def _answers(self) -> bool:
