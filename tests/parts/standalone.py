@@ -101,6 +101,8 @@ class Standalone:
             "MLOPS_TEST_CALLS": str(self.calls),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(self.home / "bundles"),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(self._bundles()),
+            # Where Airflow 3.1 has to ask its database for a connection, it forgets the bundles that it is just writing there.
+            "AIRFLOW_CONN_REPOSITORY": json.dumps({"conn_type": "git", "host": str(self.repository)}),
             "PYTHONPATH": str(ROOT),
             # It starts its components by the name of the command.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -111,7 +113,7 @@ class Standalone:
         kwargs: dict[str, Any] = {"refresh_interval": 1}
         bundles = [("dags-folder", "airflow.dag_processing.bundles.local.LocalDagBundle", kwargs)]
         if has_git():
-            kwargs = {"repo_url": str(self.repository), "tracking_ref": "main", "refresh_interval": 2}
+            kwargs = {"git_conn_id": "repository", "tracking_ref": "main", "refresh_interval": 2}
             bundles.append(("repository", "airflow.providers.git.bundles.git.GitDagBundle", kwargs))
         return [{"name": name, "classpath": path, "kwargs": kwargs} for name, path, kwargs in bundles]
 
