@@ -314,6 +314,9 @@ class StepOperator(BaseOperator):
         try:
             return self._live(context)
         except (StepFailure, AirflowFailException) as failure:
+            if isinstance(failure, StepFailure) and not AIRFLOW_V_3_2_PLUS:
+                # Airflow 3.1 sends rendered fields after it has told that a retry follows, is refused, and then calls nobody back.
+                self.overwrite_rtif_after_execution = False
             # The message ends the search; where in this package it was raised only buries it in the task's log.
             raise failure.with_traceback(None)  # noqa: B904
 
