@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 
 from docker.tls import TLSConfig
 from requests.adapters import HTTPAdapter
-from urllib3.util.ssl_ import create_urllib3_context
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -64,7 +63,7 @@ class Host:
 
         :raises Unusable: naming the certificate that cannot be used
         """
-        context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if self.verify else ssl.CERT_NONE)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if self.verify else _trusting()
         if self.verify and self.ca_cert is None:
             context.load_default_certs()
         elif self.verify:
@@ -186,8 +185,11 @@ def _unusable(what: str) -> Iterator[None]:
 
 
 def _trusting() -> ssl.SSLContext:
-    """A context to find out whether there is TLS at all; nothing is said over it."""
-    return create_urllib3_context(cert_reqs=ssl.CERT_NONE)
+    """A context that takes any certificate of the daemon."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _no_password() -> str:

@@ -178,7 +178,8 @@ class Secret(SpecModel):
         default="file",
         validation_alias="as",
         serialization_alias="as",
-        description="`file`: a file whose path is in MLOPS_SECRET_<NAME>; `env`: the value in a variable of that name",
+        description="`file`: a file whose path is in MLOPS_SECRET_<NAME>; "
+        "`env`: the value in a variable of that name, where `docker inspect` shows it",
     )
 
     @model_validator(mode="after")

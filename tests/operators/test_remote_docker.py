@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import docker
 import pytest
 
+from tests.parts.images import ROOT
 from tests.parts.remote_daemon import ADDRESS, Authority
 
 if TYPE_CHECKING:
@@ -245,6 +248,48 @@ def test_nothing_of_the_connection_is_written_down(remote: Remote) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert found.stdout == ""
+
+
+def test_shell_and_clean_reach_the_daemon_by_the_connection(remote: Remote, tmp_path: Path) -> None:
+    text = 'step("step", "exit 3", env={"COLOUR": "blue"}, keep_failed=timedelta(seconds=1))'
+    result = remote.run(text, docker_transfer="volume")
+    assert result.tasks == {"step": "failed"}, result.log[-6000:]
+    (database,) = tmp_path.glob("dags-*.db")
+    environment = {
+        **os.environ,
+        **remote.environment(docker_transfer="volume"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}",
+        "PYTHONPATH": str(ROOT),
+    }
+    # In the database, as a deployment has it; what a task found in its environment is not there.
+    connection = environment.pop("AIRFLOW_CONN_TRAINER")
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    call = "import sys; from airflow_mlops.cli.main import main; sys.exit(main())"
+    missing = command("-c", call, "clean", "--deployment")
+    assert missing.returncode == 2
+    assert "Airflow has no connection 'trainer'" in missing.stderr and "nothing was removed" in missing.stderr
+    added = command("-m", "airflow", "connections", "add", "trainer", "--conn-json", connection)
+    assert added.returncode == 0, added.stderr[-3000:]
+    looked = command(
+        "-c", call, "shell", result.run_id, "step", "--dag", "remote", "--", "sh", "-c", "echo $COLOUR; exit 5"
+    )
+    assert (looked.returncode, looked.stdout.splitlines()[-1:]) == (5, ["blue"]), looked.stderr[-3000:]
+    assert len(remote.daemon.containers()) == 2  # the failed one and its volume; the visitor's are gone
+    cleaned = command("-c", call, "clean", "--deployment", "--older-than", "1s", "--yes")
+    assert cleaned.returncode == 0, cleaned.stderr[-3000:]
+    assert "Docker daemon of connection 'trainer'" in cleaned.stderr
+    assert remote.daemon.containers() == []
+    assert not remote.holds_key(looked.stdout + looked.stderr + cleaned.stdout + cleaned.stderr)
 
 
 def until(holds: Callable[[], object], seconds: float = 90) -> None:

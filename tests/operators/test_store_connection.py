@@ -31,7 +31,8 @@ pytestmark = [pytest.mark.airflow, pytest.mark.s3, pytest.mark.slow]
 DAG = """
     from airflow.sdk import DAG
     from airflow_mlops.operators import ProcessContainerOperator
-    with DAG("remote", schedule=None) as dag:
+    once = {"infra_retries": 0}
+    with DAG("remote", schedule=None, default_args=once) as dag:
         write = "env; cat $MLOPS_STEP_JSON; echo a > {{ outputs.train.path }}"
         make = ProcessContainerOperator(
             task_id="make", command=["sh", "-c", write], outputs={"train": {"type": "dataset", "file": "train.csv"}}
