@@ -37,6 +37,7 @@ ARGUMENTS: dict[str, dict[tuple[str, ...], str]] = {
     "BaseExecutor.sync": {EVERY: "self"},
     "BaseExecutor.terminate": {EVERY: "self"},
     "BaseOperator.__setattr__": {EVERY: "self, key, value"},
+    "BaseOperatorLink.get_link": {EVERY: "self, operator, ti_key"},
     "BaseOperator.execute": {EVERY: "self, context"},
     "BaseOperator.on_kill": {EVERY: "self"},
     "BaseOperator.resume_execution": {EVERY: "self, next_method, next_kwargs, context"},
@@ -56,6 +57,7 @@ ARGUMENTS: dict[str, dict[tuple[str, ...], str]] = {
     "SandboxedEnvironment.call_binop": {EVERY: "self, context, operator, left, right"},
     "SandboxedEnvironment.getattr": {EVERY: "self, obj, attribute"},
     "SandboxedEnvironment.getitem": {EVERY: "self, obj, argument"},
+    "TLSConfig.configure_client": {EVERY: "self, client"},
     "Templater.render_template": {EVERY: "self, content, context, jinja_env=, seen_oids="},
     "XComArg.resolve": {EVERY: "self, context"},
 }
