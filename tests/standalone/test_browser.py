@@ -192,6 +192,7 @@ def test_a_step_shows_the_command_that_ran_with_what_was_filled_in(page: Page, s
 
 def test_a_step_shows_what_it_handed_on(page: Page, shoot: Shoot, ran: str) -> None:
     page.goto(f"/dags/frost/runs/{ran}/tasks/report/xcom")
+    see(page.locator(".view-lines"))  # what is not there yet would not be expanded
     page.get_by_role("button", name="Expand all").click()
     for part in ('"manifest"', '"sha256"', '"artifacts"'):
         see(page.locator(".view-lines").get_by_text(part))
