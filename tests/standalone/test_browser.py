@@ -200,6 +200,16 @@ def test_a_step_shows_what_it_handed_on(page: Page, shoot: Shoot, ran: str) -> N
     shoot(page, "handed-on")
 
 
+def test_a_step_has_a_link_to_its_artifacts(page: Page, shoot: Shoot, ran: str) -> None:
+    page.goto(f"/dags/frost/runs/{ran}/tasks/report/details")
+    page.get_by_role("link", name="Artifacts", exact=True).first.click()
+    see(page.get_by_role("heading", name="report"))
+    see(page.get_by_text("sha256:").first)
+    shoot(page, "airflow-artifacts", document=True)
+    page.get_by_role("link", name="report", exact=True).first.click()  # and back
+    page.wait_for_url("**/dags/frost/runs/**/tasks/report**")
+
+
 def test_a_failed_step_shows_its_reason_where_its_log_opens(page: Page, shoot: Shoot, failed: str) -> None:
     page.goto(f"/dags/late/runs/{failed}/tasks/fit")
     why = page.get_by_text("user-code: step 'fit': its program ended with exit code 3")
