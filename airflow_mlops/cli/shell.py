@@ -67,8 +67,10 @@ def _of_local_run(run: str, step: str, home: Path) -> tuple[Place, Store, Settin
     task, index = _task(step)
     place = place_of(order, task, index)
     prepare(home, None, run_settings(order.store))
+    from airflow_mlops.operators.connections import do_without_database
     from airflow_mlops.operators.settings import load_settings
 
+    do_without_database()
     # What is opened belongs to no run, so it does not lie in a run's folder.
     return place, open_store(order.store), replace(load_settings(), work_dir=None)
 

@@ -32,6 +32,11 @@ def find_connection(conn_id: str, what: str) -> Any:
         ) from error
 
 
+def do_without_database() -> None:
+    """From now on this process looks for connections and variables in its environment alone: a run of one's own has no database any more."""
+    os.environ.setdefault(_CONTEXT, "client")
+
+
 @contextlib.contextmanager
 def database_reachable() -> Iterator[None]:
     """
