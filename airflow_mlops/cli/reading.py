@@ -129,6 +129,12 @@ def _manifest(store: Store, place: Place) -> Manifest:
         what, missing = "runs", f"pipeline '{place.pipeline}' has no run '{place.run}'"
     names = [decode_component(key.rpartition("/")[2]) for key in store.list(above)]
     there = [name for name in names if name and not name.startswith("_")]
+    if what == "steps" and place.step in there:
+        indexes = sorted(key.rpartition("/")[2] for key in store.list(place.step_key.rpartition("/")[0]))
+        if any(index.isdigit() for index in indexes):
+            raise NotFound(
+                f"step '{place.step}' of run '{place.run}' is mapped; say which instance by map_index=, of {', '.join(indexes[:20])}"
+            )
     raise NotFound(f"{missing} in {store.url}; {what} that are there: {', '.join(there[-10:]) or 'none'}")
 
 

@@ -14,12 +14,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.settings import allowed_callbacks, calls_back
-from airflow_mlops.spec.problems import Problem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_mlops.spec.graph import Pipeline, Step
+    from airflow_mlops.spec.problems import Problem
     from airflow_mlops.spec.scheduling import Callback, Deadline, RunCallbacks, StepCallbacks
 
 Keys = tuple[str | int, ...]
@@ -54,7 +54,7 @@ class ImportedCallback:
 
 class CallbackFactory:
     """
-    Makes the callbacks of one pipeline.
+    Makes the callbacks of one pipeline. What is wrong with them is in ``problems``, all of it.
 
     :param pipeline: the pipeline, which knows where in its file a path was written
     """
@@ -62,6 +62,7 @@ class CallbackFactory:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._active = calls_back()
+        self.problems: list[Problem] = []
 
     def of(
         self, callbacks: RunCallbacks | StepCallbacks, step: Step | None = None
@@ -70,7 +71,6 @@ class CallbackFactory:
         What Airflow's operators and DAGs take: ``on_failure_callback`` and the like, those that there are.
 
         :param step: the step whose callbacks they are; ``None`` for those of runs
-        :raises SpecError: if a path is not allowed here, or its module does not exist
         """
         found: dict[str, list[ImportedCallback]] = {}
         if self._active:
@@ -83,16 +83,13 @@ class CallbackFactory:
         return dict(sorted(found.items()))
 
     def deadline(self, deadline: Deadline | None) -> Any:
-        """
-        Airflow's alert for a late run, if there is one.
-
-        :raises SpecError: as :meth:`of`, and if this Airflow cannot call what is named
-        """
+        """Airflow's alert for a late run, if there is one."""
         if deadline is None or not self._active:
             return None
         keys = ("deadline", "callback")
         path, arguments = deadline.callback.path, deadline.callback.arguments
-        self._check(path, None, keys)
+        if not self._check(path, None, keys):
+            return None
         from airflow_mlops.operators import version_compat
 
         try:
@@ -100,28 +97,31 @@ class CallbackFactory:
                 deadline.reference, deadline.interval, path, _load(path), dict(arguments)
             )
         except (ImportError, ValueError) as error:
-            raise self._refused(None, keys, f"callback '{path}': {error}") from error
+            return self._refuse(None, keys, f"callback '{path}': {error}")
 
-    def _check(self, path: str, step: Step | None, keys: Keys) -> None:
+    def _check(self, path: str, step: Step | None, keys: Keys) -> bool:
+        """Whether a path is allowed here, and its module exists."""
         allowed = allowed_callbacks()
         if not any(fnmatch.fnmatchcase(path, pattern) for pattern in allowed):
-            raise self._refused(
+            self._refuse(
                 step,
                 keys,
-                f"callback '{path}' is not allowed here; expected one that [mlops] allowed_callbacks names "
+                f"callback '{path}' is not allowed here; expected one that allowed_callbacks in section mlops of Airflow's configuration names "
                 f"(now: {' '.join(allowed) or 'none'})",
             )
+            return False
         module = path.rpartition(".")[0]
         if not _exists(module):
-            raise self._refused(
+            self._refuse(
                 step,
                 keys,
                 f"callback '{path}': there is no module '{module}' here; expected one that the DAG processor and the workers can import",
             )
+            return False
+        return True
 
-    def _refused(self, step: Step | None, keys: Keys, message: str) -> SpecError:
-        problem: Problem = self._pipeline.problem(step, keys, message)
-        return SpecError([problem])
+    def _refuse(self, step: Step | None, keys: Keys, message: str) -> None:
+        self.problems.append(self._pipeline.problem(step, keys, message))
 
 
 def _exists(module: str) -> bool:

@@ -16,6 +16,7 @@ from airflow_mlops.factory.tasks import TaskFactory
 from airflow_mlops.operators.settings import configured_environment
 from airflow_mlops.spec.graph import Group, Pipeline, Step
 from airflow_mlops.spec.loading import load_pipeline, quiet_collector
+from airflow_mlops.spec.problems import SpecError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
@@ -47,7 +48,11 @@ def pipeline_dag(path: str | Path, *, environment: str | None = None, runtime: s
 
 
 def build_dag(pipeline: Pipeline) -> DAG:
-    """The DAG of a pipeline that was read and checked."""
+    """
+    The DAG of a pipeline that was read and checked.
+
+    :raises SpecError: if it calls back what this deployment does not allow or have
+    """
     spec = pipeline.spec
     callbacks = CallbackFactory(pipeline)
     dag = DAG(
@@ -70,6 +75,8 @@ def build_dag(pipeline: Pipeline) -> DAG:
     )
     nodes = _build_group(pipeline.root, dag, None, TaskFactory(pipeline, dag, callbacks))
     _connect(pipeline.root, nodes)
+    if callbacks.problems:
+        raise SpecError(callbacks.problems)
     return dag
 
 
@@ -89,7 +96,7 @@ def _documentation(pipeline: Pipeline) -> str:
     DAG version.
     """
     digest = hashlib.sha256(pipeline.file.read_bytes()).hexdigest()[:16]
-    return f"{pipeline.spec.description.rstrip()}\n\n`{pipeline.file.name}`, SHA-256 `{digest}…`".lstrip()
+    return f"{pipeline.spec.description.rstrip()}\n\n---\n`{pipeline.file.name}`, SHA-256 `{digest}…`".lstrip()
 
 
 def _param(param: SpecParam) -> Param:

@@ -115,6 +115,7 @@ def _newest_extra(name: str, context: Any) -> Mapping[str, Any]:
     known = context["inlet_events"][Asset(name)]
     if not len(known):
         raise BadStep(
-            f"asset '{name}' has not been updated yet; expected a run of the pipeline that makes it, or 'uri' in place of 'asset'"
+            f"asset '{name}' has not been updated yet in this Airflow (a local run knows no other runs); "
+            "expected a run of the pipeline that makes it, or 'uri' in place of 'asset'"
         )
     return dict(known[-1].extra or {})

@@ -104,3 +104,23 @@ def test_without_runs_it_is_said_what_else_can_be_read(tmp_path: Path, monkeypat
 def test_an_empty_store_is_no_deployments(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="holds nothing yet"):
         read("r", "fit", "model", pipeline="p", store=tmp_path.as_uri())
+
+
+@pytest.mark.airflow
+@pytest.mark.slow
+def test_a_mapped_step_is_read_by_its_index(run_dag: RunDag) -> None:
+    done = run_dag(
+        """
+        from airflow.sdk import DAG
+        from airflow_mlops import ProcessContainerOperator
+
+        with DAG("mapped-notes") as dag:
+            ProcessContainerOperator.partial(
+                task_id="fit", command=["sh", "-c", 'echo "$N" > "$MLOPS_OUTPUT_N"'], outputs={"n": "integer"}
+            ).expand(env=[{"N": "7"}, {"N": "8"}])
+        """
+    )
+    assert done.state == "success", done.log[-2000:]
+    assert [read(done.run_id, "fit", "n", pipeline="mapped-notes", map_index=index) for index in (0, 1)] == [7, 8]
+    with pytest.raises(NotFound, match="is mapped; say which instance by map_index=, of 0, 1"):
+        read(done.run_id, "fit", "n", pipeline="mapped-notes")

@@ -91,7 +91,10 @@ def _default(form: dict[str, Any]) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    parts = text.replace("|", "\\|").replace("\n", " ").split("`")
+    return "`".join(
+        part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts)
+    )  # code is shown as it is
 
 
 def _model(name: str) -> type[BaseModel]:

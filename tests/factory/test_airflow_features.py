@@ -250,9 +250,13 @@ def test_callbacks_of_runs_and_steps_are_airflows_callbacks(tmp_path: Path) -> N
 
 
 def test_a_callback_that_is_not_allowed_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
-    text = problems(tmp_path, CALLBACKS)
+    text = problems(
+        tmp_path,
+        CALLBACKS + "steps:\n  - {name: fit, kind: container, command: ['true'], callbacks: {on_retry: [os.system]}}\n",
+    )
+    assert len(text.splitlines()) == 3  # all of them at once
     assert "sample.yaml:5:16: callback 'acme_alerts.page' is not allowed here" in text
-    assert "[mlops] allowed_callbacks" in text
+    assert "allowed_callbacks in section mlops" in text
 
 
 @pytest.mark.usefixtures("allowed")

@@ -104,7 +104,7 @@ def test_the_form_says_the_range_of_a_number_which_it_enforces_without_a_word(
 
 def test_a_changed_spec_is_another_dag_whatever_the_change(spec: Path) -> None:
     before = pipeline_dag(spec).doc_md
-    assert before is not None and before.startswith("A sample.\n\n`sample.yaml`, SHA-256 `")
+    assert before is not None and before.startswith("A sample.\n\n---\n`sample.yaml`, SHA-256 `")
     spec.write_text(GOOD.replace("echo", "printf"))
     assert pipeline_dag(spec).doc_md != before
 
@@ -113,7 +113,7 @@ def test_a_long_description_is_cut_to_its_first_paragraph_where_there_is_room_fo
     spec.write_text(GOOD.replace("description: A sample.", 'description: "A\\n sample.\\n\\n- **more**\\n"'))
     dag = pipeline_dag(spec)
     assert dag.description == "A sample."
-    assert dag.doc_md is not None and dag.doc_md.startswith("A\n sample.\n\n- **more**\n\n`sample.yaml`")
+    assert dag.doc_md is not None and dag.doc_md.startswith("A\n sample.\n\n- **more**\n\n---\n`sample.yaml`")
 
 
 def test_a_dag_carries_the_specs_docs_owner_tags_and_schedule(spec: Path) -> None:
