@@ -159,22 +159,36 @@ def _fetched(store: Store, artifact: Artifact) -> Path:
 def _cached(store: Store, key: str, artifact: Artifact) -> Path:
     import secrets
 
+    from airflow_mlops.artifacts import protect
     from airflow_mlops.artifacts.file_store import remove_tree
     from airflow_mlops.cli.embedded.home import home
 
     folder = home() / "cache" / artifact.digest.replace(":", "-")
     target = folder / (artifact.file or artifact.name)
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / f".{secrets.token_hex(4)}"
-        try:
-            store.download(key, beside)
-            _compare(artifact, beside)
-            if not target.exists():  # another notebook may have been as quick
-                beside.rename(target)
-        finally:
-            remove_tree(beside)
+    if _holds(artifact, target):
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f".{secrets.token_hex(4)}"
+    try:
+        store.download(key, beside)
+        _compare(artifact, beside)
+        protect(beside)
+        if not _holds(artifact, target):  # another notebook may have been as quick
+            remove_tree(target)
+            beside.rename(target)
+    finally:
+        remove_tree(beside)
     return target
+
+
+def _holds(artifact: Artifact, path: Path) -> bool:
+    """Whether a copy is there, and is still what was committed."""
+    from airflow_mlops.artifacts import ContentRefused, digest_path
+
+    try:
+        return not path.is_symlink() and path.exists() and digest_path(path).digest == artifact.digest
+    except (ContentRefused, OSError):
+        return False
 
 
 def _compare(artifact: Artifact, path: Path) -> None:

@@ -43,10 +43,14 @@ class ImportedCallback:
 
         :raises ImportError: if the module has no such name any more
         """
-        target = _load(self.path)
-        if isinstance(target, type):
-            return target(**self.arguments)(context)
-        return target(context, **self.arguments)
+        try:
+            target = _load(self.path)
+            if isinstance(target, type):
+                return target(**self.arguments)(context)
+            return target(context, **self.arguments)
+        except SystemExit as error:
+            # Airflow bears every exception of a callback, but would end a task with this one.
+            raise RuntimeError(f"callback {self.path} asked to exit: {error}") from error
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path})"
@@ -96,8 +100,8 @@ class CallbackFactory:
             return version_compat.deadline_alert(
                 deadline.reference, deadline.interval, path, _load(path), dict(arguments)
             )
-        except (ImportError, ValueError) as error:
-            return self._refuse(None, keys, f"callback '{path}': {error}")
+        except (Exception, SystemExit) as error:  # Airflow imports what a deadline calls, and that is anybody's code
+            return self._refuse(None, keys, f"callback '{path}': {error or type(error).__name__}")
 
     def _check(self, path: str, step: Step | None, keys: Keys) -> bool:
         """Whether a path is allowed here, and its module exists."""
@@ -111,11 +115,11 @@ class CallbackFactory:
             )
             return False
         module = path.rpartition(".")[0]
-        if not _exists(module):
+        if why := _why_missing(module):
             self._refuse(
                 step,
                 keys,
-                f"callback '{path}': there is no module '{module}' here; expected one that the DAG processor and the workers can import",
+                f"callback '{path}': {why}; expected one that the DAG processor and the workers can import",
             )
             return False
         return True
@@ -124,11 +128,14 @@ class CallbackFactory:
         self.problems.append(self._pipeline.problem(step, keys, message))
 
 
-def _exists(module: str) -> bool:
+def _why_missing(module: str) -> str:
+    """Why a module cannot be imported, as far as that is seen without doing so; empty if it can."""
     try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
+        return "" if find_spec(module) is not None else f"there is no module '{module}' here"
+    except ModuleNotFoundError:
+        return f"there is no module '{module}' here"
+    except (Exception, SystemExit) as error:  # the packages around it are imported, and are anybody's code
+        return f"module '{module}' cannot be imported: {type(error).__name__}: {error}"
 
 
 def _load(path: str) -> Any:

@@ -67,7 +67,7 @@ def build_dag(pipeline: Pipeline) -> DAG:
         **_optional(
             dag_display_name=spec.display_name,
             owner_links=spec.owner_links,
-            max_active_runs=spec.max_active_runs,
+            max_active_runs=1 if spec.schedule == "@continuous" else spec.max_active_runs,
             dagrun_timeout=spec.timeout,
             deadline=callbacks.deadline(spec.deadline),
             **callbacks.of(spec.callbacks),

@@ -30,6 +30,16 @@ class ArtifactXComArg(PlainXComArg):
     def __repr__(self) -> str:
         return f"{self.operator.task_id}.{self.output}"
 
+    def __getitem__(self, item: Any) -> Any:
+        """
+        Not there: what is handed on is looked up when the task runs.
+
+        :raises BadStep: always
+        """
+        raise BadStep(
+            f"{self} has no [{item!r}] while the DAG is made; give {self} to a @task, which gets the value or the artifact's dictionary"
+        )
+
     def resolve(self, context: Mapping[str, Any]) -> Any:
         """
         Look the output up: for a step, the reference that it checks itself; for any other task, what a person would take it for, the value of a

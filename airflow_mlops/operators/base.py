@@ -170,7 +170,7 @@ class StepOperator(BaseOperator):
         if any(output.asset for output in self.outputs.values()):
             from airflow_mlops.operators.assets import outlets_of
 
-            self.outlets = list(dict.fromkeys([*self.outlets, *outlets_of(self)]))
+            self.outlets = [*self.outlets, *(asset for asset in outlets_of(self) if asset not in self.outlets)]
         if program is not None:
             inputs = {name: str(wire) for name, wire in program.inputs.items()}
         self.__dict__.update(image=image, command=command, args=args, env=env, parameters=parameters, inputs=inputs)

@@ -158,8 +158,16 @@ class Checks:
 
     def _check_outputs(self, step: Step) -> None:
         spec = step.spec
+        assets: dict[str, str] = {}
         for name, output in spec.outputs.items():
             where = ("outputs", name)
+            if isinstance(output.asset, str) and (first := assets.setdefault(output.asset, name)) != name:
+                self._say(
+                    step,
+                    (*where, "asset"),
+                    f"outputs '{first}' and '{name}' are both asset '{output.asset}', which has one event for a run of the step"
+                    f"; expected another asset",
+                )
             if output.file is not None and output.is_parameter:
                 self._say(
                     step,

@@ -12,6 +12,7 @@ import json
 import re
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
@@ -38,6 +39,7 @@ PARAM_TYPES = ("string", "integer", "number", "boolean", "array", "object", "nul
 
 _REFERENCE = re.compile(r"(?:[a-z][a-z0-9-]{0,62}/)*[a-z][a-z0-9-]{0,62}\.[a-z][a-z0-9_]{0,62}\Z")
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
+_ZONE = re.compile(r"(?!localtime|posixrules|Factory|right/|posix/)[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*\Z")
 _CLASS_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\Z", re.ASCII)
 
 ParamType = Literal["string", "integer", "number", "boolean", "array", "object", "null"]
@@ -161,11 +163,11 @@ def check_schedule(has_assets: bool, cron: str | None, zone: str | None) -> None
 
 
 def time_zone(value: Any) -> str:
-    """The name of a time zone in the tz database."""
+    """The name of a time zone in the tz database, which means the same on every machine."""
     from zoneinfo import ZoneInfo
 
     try:
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and _ZONE.match(value):
             ZoneInfo(value)
             return value
     except (KeyError, OSError, ValueError):
@@ -180,16 +182,78 @@ def import_path(value: Any) -> str:
     return value
 
 
+def argument_name(value: Any) -> str:
+    """The name of a keyword argument of a callback."""
+    if not isinstance(value, str) or not value.isidentifier() or value.startswith("__"):
+        refuse(f"{cut(value)} is no name of an argument; expected one such as channel")
+    if value == "context":
+        refuse("'context' is what Airflow gives; expected another name")
+    return value
+
+
 def asset_name(value: Any) -> str:
-    """The URI or name of an Airflow asset: the same in every run."""
+    """The URI or name of an Airflow asset: the same in every run, and a URI in the form that Airflow keeps it in."""
     if not isinstance(value, str) or not value.strip() or len(value) > 1500:  # noqa: PLR2004 - Airflow's own limit
         refuse(f"{cut(value)} is no asset; expected a URI such as s3://lake/customers, or a name")
-    if not value.isprintable() or value.startswith("airflow:"):
-        refuse(f"{cut(value)} is refused by Airflow; expected a URI such as s3://lake/customers, or a name")
     if "{{" in value:
         refuse(
             f"{cut(value)} looks like a template, and an asset is none; expected a URI or name that every run shares"
         )
+    if not value.isascii() or not value.isprintable() or value != value.strip() or value in ("self", "context"):
+        refuse(
+            f"{cut(value)} is refused by Airflow; expected a URI such as s3://lake/customers, or a name, of printable ASCII characters"
+        )
+    kept = _kept_uri(value)
+    if kept is None:
+        refuse(f"{cut(value)} is no URI that an asset can have; expected one such as s3://lake/customers")
+    if kept != value:
+        refuse(f"{cut(value)} is kept by Airflow as {cut(kept)}, which would be another asset; expected that")
+    return value
+
+
+def _kept_uri(text: str) -> str | None:
+    """
+    What Airflow makes of an asset's URI (``_sanitize_uri`` in ``airflow.sdk.definitions.asset``); ``None`` for one that it refuses. A name without a
+    scheme stays as it is.
+    """
+    try:
+        parts = urlsplit(text)
+        user, password = parts.username, parts.password
+    except ValueError:
+        return None
+    scheme = parts.scheme.lower()
+    if not scheme or scheme.startswith("x-"):
+        return text
+    if scheme == "airflow" or ("://" in text and not parts.netloc and scheme != "file"):
+        return None
+    host = parts.netloc.rpartition("@")[2] if user is not None or password is not None else parts.netloc
+    query = urlencode(sorted(parse_qsl(parts.query))) if parts.query else ""
+    return urlunsplit((scheme, host, parts.path.rstrip("/") or "/", query, ""))
+
+
+def line(limit: int) -> Callable[[Any], str]:
+    """
+    A check for text that Airflow keeps in a column of its database, and shows in one line.
+
+    :param limit: length of the column
+    """
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str):
+            refuse(f"is {kind_of(value)}; expected a string")
+        if not value.strip() or not value.isprintable():
+            refuse(f"is {cut(value)}; expected printable characters on one line")
+        if len(value) > limit:
+            refuse(f"is longer than {limit} characters; expected a shorter one")
+        return value
+
+    return check
+
+
+def prose(value: Any) -> Any:
+    """Text of any length, without what no database takes."""
+    if isinstance(value, str) and "\0" in value:
+        refuse("holds a NUL character, which no database takes")
     return value
 
 
@@ -204,9 +268,16 @@ def asset_mark(value: Any) -> bool | str:
 
 def owner_link(value: Any) -> str:
     """A link that Airflow accepts for an owner."""
-    if isinstance(value, str) and re.match(r"https?://[^/\s]+|mailto:[^\s@]+@[^\s@]+\Z", value) and value.isprintable():
-        return value
-    refuse(f"{cut(value)} is no link; expected https://… or mailto:…")
+    if isinstance(value, str) and value.isprintable() and len(value) <= 500:  # noqa: PLR2004 - Airflow's column
+        if re.match(r"mailto:[^\s@]+@[^\s@]+\Z", value):
+            return value
+        try:
+            parts = urlsplit(value)
+            if parts.scheme in ("http", "https") and parts.hostname and " " not in value:
+                return value
+        except ValueError:
+            pass
+    refuse(f"{cut(value)} is no link; expected https://… or mailto:…, of at most 500 characters")
 
 
 def reference(value: Any) -> str:

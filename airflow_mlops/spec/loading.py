@@ -188,6 +188,9 @@ class _Loading:
             if spec.images and step.spec.runtime == "docker":
                 self._check_alias(step, aliases)
         self._check_params(spec)
+        if spec.schedule == "@continuous" and (spec.max_active_runs or 1) > 1:
+            message = f"max_active_runs is {spec.max_active_runs}, but schedule '@continuous' has one run at a time; expected 1, or none"
+            self._report(("max_active_runs",), message)
         return tree
 
     def _check_params(self, spec: PipelineSpec) -> None:

@@ -28,6 +28,7 @@ from airflow_mlops.spec.parts import (
     Backoff,
     Command,
     Digest,
+    DisplayName,
     Duration,
     EnvName,
     InputSpec,
@@ -37,11 +38,14 @@ from airflow_mlops.spec.parts import (
     OperatorCall,
     Output,
     OwnerLink,
+    OwnerName,
     ParamName,
     Process,
+    Prose,
     Resources,
     Secret,
     SecretName,
+    SlotName,
     SpecModel,
     StepName,
     Text,
@@ -49,6 +53,7 @@ from airflow_mlops.spec.parts import (
     Volume,
     Word,
 )
+from airflow_mlops.spec.parts import Tag as TagName
 from airflow_mlops.spec.quantities import format_duration
 from airflow_mlops.spec.scheduling import AnySchedule, Deadline, RunCallbacks, StepCallbacks
 
@@ -106,7 +111,7 @@ class StepOptions(SpecModel):
         default_factory=list,
         description="Host folders and volumes that the container sees",
     )
-    pool: Text | None = Field(
+    pool: SlotName | None = Field(
         default=None, description="Airflow pool whose slots the step takes; it must exist, or the step never starts"
     )
     pool_slots: int = Field(default=1, ge=1, le=10_000, description="How many slots of the pool it takes")
@@ -116,7 +121,7 @@ class StepOptions(SpecModel):
         le=1_000_000,
         description="Airflow's priority_weight: of waiting steps, the highest starts first",
     )
-    queue: Text | None = Field(
+    queue: SlotName | None = Field(
         default=None, description="Queue of the workers that may run the step, where the executor has queues"
     )
     callbacks: StepCallbacks = Field(
@@ -134,7 +139,7 @@ class StepSpec(StepOptions):
 
     name: StepName = Field(description="Name, unique in its group: [a-z][a-z0-9-]{0,62}")
     kind: Kind = Field(description="What the step is for")
-    description: str = Field(default="", max_length=4096, description="What the step does, shown in Airflow")
+    description: Prose = Field(default="", max_length=4096, description="What the step does, shown in Airflow")
     command: Command = Field(
         default_factory=list,
         description="Program and arguments as a list; no shell (templates)",
@@ -163,7 +168,7 @@ class StepSpec(StepOptions):
         description="What kind of artifact a step of kind `import` brings in; its output has this name",
     )
     digest: Digest | None = Field(default=None, description="How an import is told apart: by content, by ETag, or not")
-    display_name: Text | None = Field(default=None, description="Name that Airflow shows in place of `name`")
+    display_name: DisplayName | None = Field(default=None, description="Name that Airflow shows in place of `name`")
 
 
 STEP_KEYS = tuple(sorted(StepSpec.model_fields, key=StepOptions.model_fields.__contains__))
@@ -174,13 +179,13 @@ class GroupSpec(SpecModel):
     """Steps that belong together: a name space, a box in Airflow's graph."""
 
     name: StepName = Field(description="Name, unique where it stands: [a-z][a-z0-9-]{0,62}")
-    description: str = Field(default="", max_length=4096, description="What the group does")
+    description: Prose = Field(default="", max_length=4096, description="What the group does")
     needs: list[Text] = Field(
         default_factory=list,
         description="Steps or groups that must have ended well before any step of this group",
     )
     steps: list[Entry] = Field(description="Steps and groups of this group", min_length=1)
-    display_name: Text | None = Field(default=None, description="Name that Airflow shows in place of `name`")
+    display_name: DisplayName | None = Field(default=None, description="Name that Airflow shows in place of `name`")
 
 
 def _entry_tag(value: Any) -> str:
@@ -236,16 +241,16 @@ class ParamSpec(SpecModel):
 class Overlay(SpecModel):
     """What an environment changes. It is merged over the spec key by key."""
 
-    display_name: Text | None = Field(default=None, description="Replaces the display name")
-    description: str | None = Field(default=None, max_length=4096, description="Replaces the description")
+    display_name: DisplayName | None = Field(default=None, description="Replaces the display name")
+    description: Prose | None = Field(default=None, max_length=4096, description="Replaces the description")
     schedule: AnySchedule | None = Field(default=None, description="Replaces the schedule; null: by hand")
     params: dict[ParamName, Any] = Field(
         default_factory=dict,
         description="Other defaults, or other fields, of declared parameters",
     )
-    tags: list[Text] = Field(default_factory=list, description="Replaces the tags")
-    owner: Text | None = Field(default=None, description="Replaces the owner")
-    owner_links: dict[Text, OwnerLink] = Field(default_factory=dict, description="Other links of owners")
+    tags: list[TagName] = Field(default_factory=list, description="Replaces the tags")
+    owner: OwnerName | None = Field(default=None, description="Replaces the owner")
+    owner_links: dict[OwnerName, OwnerLink] = Field(default_factory=dict, description="Other links of owners")
     start_date: Moment | None = Field(default=None, description="Replaces the start date")
     catchup: bool = Field(default=False, description="Replaces catchup")
     max_active_runs: int | None = Field(default=None, ge=1, le=10_000, description="Replaces max_active_runs")
@@ -273,18 +278,16 @@ class PipelineSpec(SpecModel):
     name: Annotated[str, StringConstraints(pattern=forms.PIPELINE_NAME)] = Field(
         description="Name of the pipeline, and id of its DAG"
     )
-    display_name: Text | None = Field(default=None, description="Name that Airflow shows in place of `name`")
-    description: str = Field(default="", max_length=65_536, description="What the pipeline does; Markdown")
+    display_name: DisplayName | None = Field(default=None, description="Name that Airflow shows in place of `name`")
+    description: Prose = Field(default="", max_length=65_536, description="What the pipeline does; Markdown")
     schedule: AnySchedule | None = Field(
         default=None,
         description="When it runs: cron, a preset such as '@weekly', assets, or both; absent: by hand",
     )
     params: dict[ParamName, ParamSpec] = Field(default_factory=dict, description="What a run may be given")
-    tags: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(
-        default_factory=list, description="Tags of the DAG"
-    )
-    owner: Text | None = Field(default=None, description="Owner of the tasks")
-    owner_links: dict[Text, OwnerLink] = Field(
+    tags: list[TagName] = Field(default_factory=list, description="Tags of the DAG")
+    owner: OwnerName | None = Field(default=None, description="Owner of the tasks")
+    owner_links: dict[OwnerName, OwnerLink] = Field(
         default_factory=dict, description="Where Airflow's list of DAGs leads from an owner: a web page or mailto:"
     )
     start_date: Moment | None = Field(

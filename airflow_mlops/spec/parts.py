@@ -70,6 +70,11 @@ FileName = Annotated[str, BeforeValidator(forms.file_name)]
 AssetName = Annotated[str, BeforeValidator(forms.asset_name)]
 AssetMark = Annotated[Any, BeforeValidator(forms.asset_mark, json_schema_input_type=bool | str)]
 OwnerLink = Annotated[str, BeforeValidator(forms.owner_link)]
+OwnerName = Annotated[str, BeforeValidator(forms.line(500))]
+DisplayName = Annotated[str, BeforeValidator(forms.line(2000))]
+SlotName = Annotated[str, BeforeValidator(forms.line(256))]
+Tag = Annotated[str, BeforeValidator(forms.line(100))]
+Prose = Annotated[str, BeforeValidator(forms.prose)]
 
 
 class SpecModel(BaseModel):

@@ -11,23 +11,24 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from airflow_mlops.spec import forms
-from airflow_mlops.spec.parts import Duration, SpecModel, Text
+from airflow_mlops.spec.parts import AssetName, Duration, SpecModel
 
 Cron = Annotated[str, BeforeValidator(forms.schedule)]
 TimeZone = Annotated[str, BeforeValidator(forms.time_zone)]
+ArgumentName = Annotated[str, BeforeValidator(forms.argument_name)]
 ImportPath = Annotated[str, BeforeValidator(forms.import_path)]
 
 
 class AssetsAny(SpecModel):
     """A run when any of the assets was updated."""
 
-    any: list[Text] = Field(min_length=1, description="URIs or names of assets")
+    any: list[AssetName] = Field(min_length=1, description="URIs or names of assets")
 
 
 class AssetsAll(SpecModel):
     """A run when all of the assets were updated."""
 
-    all: list[Text] = Field(min_length=1, description="URIs or names of assets")
+    all: list[AssetName] = Field(min_length=1, description="URIs or names of assets")
 
 
 def _assets_tag(value: Any) -> str:
@@ -73,7 +74,7 @@ class Callback(SpecModel):
     path: ImportPath = Field(
         description="Dotted path of a function, which is given Airflow's context, or of a notifier's class"
     )
-    arguments: dict[Text, Any] = Field(
+    arguments: dict[ArgumentName, Any] = Field(
         default_factory=dict, description="Further keyword arguments: the function's, or those that make the notifier"
     )
 

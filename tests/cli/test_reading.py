@@ -93,6 +93,11 @@ def test_a_run_in_an_object_store_is_read_through_a_cache(
     store.delete_tree(place.outputs_key(attempt) + "/model")
     assert read(done.run_id, "models/fit", "model", **options) == path
     assert [entry.name for entry in path.parent.iterdir()] == ["model.bin"]
+    assert not path.stat().st_mode & 0o222
+    path.unlink()
+    path.write_text("somebody else's")
+    with pytest.raises(NotFound):  # what is not what was committed is fetched again, and is gone from the store
+        read(done.run_id, "models/fit", "model", **options)
 
 
 def test_without_runs_it_is_said_what_else_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

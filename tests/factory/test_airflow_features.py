@@ -127,6 +127,8 @@ def test_cron_follows_airflows_choice_between_triggers_and_intervals(
         ('{cron: "@daily", timezone: Europe/Berlim}', "no time zone"),
         ('{cron: "@daily", timezone: ../../etc/passwd}', "no time zone"),
         ('{cron: "@continuous", assets: {any: [a]}}', "not for the long form"),
+        ('{cron: "@daily", timezone: localtime}', "no time zone"),
+        ("{assets: {any: ['s3://lake/x/']}}", "is kept by Airflow as 's3://lake/x'"),
         ('{cron: "61 * * * *"}', "no minute"),
         ('{corn: "@daily"}', "did you mean 'cron'"),
     ],
@@ -210,7 +212,16 @@ def test_an_output_of_a_step_in_a_group_is_an_asset_by_its_whole_path(tmp_path: 
         ("{type: integer, asset: true}", "is no asset"),
         ("{type: model, asset: 1}", "expected true, or the URI or name of an asset"),
         ("{type: model, asset: ''}", "is no asset"),
-        ("{type: model, asset: 'airflow://x'}", "refused by Airflow"),
+        ("{type: model, asset: 'airflow://x'}", "no URI that an asset can have"),
+        ("{type: model, asset: 'AIRFLOW://x'}", "no URI that an asset can have"),
+        ("{type: model, asset: 's3:///x'}", "no URI that an asset can have"),
+        ("{type: model, asset: 'http://[x/y'}", "no URI that an asset can have"),
+        ("{type: model, asset: 'Kundengröße'}", "refused by Airflow"),
+        ("{type: model, asset: self}", "refused by Airflow"),
+        ("{type: model, asset: ' x'}", "refused by Airflow"),
+        ("{type: model, asset: 's3://lake/x/'}", "is kept by Airflow as 's3://lake/x'"),
+        ("{type: model, asset: 'S3://lake/x'}", "is kept by Airflow as 's3://lake/x'"),
+        ("{type: model, asset: 'https://u:secret@lake/x'}", "is kept by Airflow as 'https://lake/x'"),
         ("{type: model, asset: 's3://{{ params.x }}'}", "looks like a template"),
     ],
 )
@@ -227,6 +238,87 @@ def test_an_import_names_a_uri_or_an_asset_and_not_both(tmp_path: Path) -> None:
     assert "not both" in problems(tmp_path, step.format("asset: 'mlops://a/b/c', uri: /x"))
     assert "expected 'asset' or 'digest'" in problems(tmp_path, step.format("asset: 'mlops://a/b/c', digest: etag"))
     assert "or an 'asset'" in problems(tmp_path, step.format("params: []"))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://lake/x", "s3://lake/x?b=1", "file:///data/x", "https://host:8080/x", "name only", "x-y://UP/", "s3://b/"],
+)
+def test_an_asset_that_is_taken_is_kept_by_airflow_as_it_is(tmp_path: Path, uri: str) -> None:
+    step = (
+        f"steps:\n  - {{name: fit, kind: train, command: ['true'], outputs: {{m: {{type: model, asset: '{uri}'}}}}}}\n"
+    )
+    (asset,) = make(tmp_path, step).get_task("fit").outlets
+    assert (asset.name, asset.uri) == (uri, uri)
+
+
+def test_two_outputs_of_a_step_are_not_one_asset(tmp_path: Path) -> None:
+    outputs = "{a: {type: model, asset: one}, b: {type: dataset, asset: one}}"
+    text = problems(tmp_path, f"steps:\n  - {{name: fit, kind: train, command: ['true'], outputs: {outputs}}}\n")
+    assert "outputs 'a' and 'b' are both asset 'one'" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"display_name: {'x' * 2001}", "longer than 2000 characters"),
+        (f"owner: {'x' * 501}", "longer than 500 characters"),
+        ('owner: "a\\0b"', "expected printable characters on one line"),
+        (f"owner_links: {{ml: 'https://x/{'y' * 500}'}}", "of at most 500 characters"),
+        ("owner_links: {ml: 'https://[x'}", "is no link"),
+        ("owner_links: {ml: 'https://?x'}", "is no link"),
+        (f"tags: [{'x' * 101}]", "longer than 100 characters"),
+        ('description: "a\\0b"', "NUL character"),
+        ("schedule: '@continuous'\nmax_active_runs: 2", "'@continuous' has one run at a time"),
+    ],
+)
+def test_what_airflows_database_would_refuse_is_refused_where_it_is_written(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    text = problems(tmp_path, line + "\n")
+    assert message in text and "sample.yaml:" in text
+
+
+def test_names_of_pools_and_queues_fit_into_airflows_database(tmp_path: Path) -> None:
+    for key in ("pool", "queue"):
+        step = f"steps:\n  - {{name: x, kind: container, command: ['true'], {key}: {'x' * 257}}}\n"
+        assert "longer than 256 characters" in problems(tmp_path, step)
+
+
+def test_a_continuous_schedule_has_one_run_at_a_time(tmp_path: Path) -> None:
+    assert make(tmp_path, "schedule: '@continuous'\nstart_date: 2026-01-01\n").max_active_runs == 1
+
+
+@pytest.mark.parametrize("body", ["raise RuntimeError('broken')", "raise SystemExit('gone')", "late = 5", "def late(:"])
+def test_a_deadlines_callback_that_cannot_be_used_is_an_error_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    name = f"broken_{abs(hash(body))}"
+    (tmp_path / f"{name}.py").write_text(body + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    _set(monkeypatch, allowed_callbacks="*")
+    text = problems(tmp_path, f"deadline: {{interval: 6h, callback: {name}.late}}\n")
+    assert f"sample.yaml:4:36: callback '{name}.late'" in text
+
+
+def test_a_package_that_breaks_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bad_package").mkdir()
+    (tmp_path / "bad_package" / "__init__.py").write_text("raise SystemExit('gone')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    _set(monkeypatch, allowed_callbacks="*")
+    text = problems(tmp_path, "callbacks: {on_failure: [bad_package.part.page]}\n")
+    assert "module 'bad_package.part' cannot be imported: SystemExit: gone" in text
+
+
+def test_arguments_of_a_callback_have_names_that_it_can_be_given(tmp_path: Path) -> None:
+    for name in ("context", "a-b", "__classname__"):
+        text = problems(tmp_path, f"callbacks: {{on_failure: [{{path: json.dumps, arguments: {{{name}: 1}}}}]}}\n")
+        assert "expected another name" in text or "is no name of an argument" in text
+
+
+def test_a_callback_that_asks_to_exit_does_not_end_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="asked to exit"):
+        ImportedCallback("sys.exit", {})({})
 
 
 CALLBACKS = """callbacks:
