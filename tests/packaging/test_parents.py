@@ -50,6 +50,7 @@ ARGUMENTS: dict[str, dict[tuple[str, ...], str]] = {
     "Group.get_command": {EVERY: "self, ctx, cmd_name"},
     "Group.list_commands": {EVERY: "self, ctx"},
     "Group.resolve_command": {EVERY: "self, ctx, args"},
+    "PlainXComArg.__getitem__": {EVERY: "self, item"},
     "PlainXComArg.__repr__": {EVERY: "self"},
     "PlainXComArg.__str__": {EVERY: "self"},
     "PlainXComArg.resolve": {EVERY: "self, context"},
