@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,8 +87,9 @@ def _optional(**arguments: Any) -> dict[str, Any]:
 
 
 def _first_paragraph(text: str) -> str:
-    """What a line of Airflow's UI has room for, and shows without its Markdown; all of it is the DAG's documentation."""
-    return " ".join(text.strip().partition("\n\n")[0].split())
+    """What a line of Airflow's UI has room for, without the Markdown that it would show as it is; all of it is the DAG's documentation."""
+    line = " ".join(text.strip().partition("\n\n")[0].split())
+    return re.sub(r"\[([^\]]+)\]\([^)\s]*\)", r"\1", line).replace("**", "").replace("`", "").lstrip("# ")
 
 
 def _documentation(pipeline: Pipeline) -> str:
@@ -96,7 +98,8 @@ def _documentation(pipeline: Pipeline) -> str:
     DAG version.
     """
     digest = hashlib.sha256(pipeline.file.read_bytes()).hexdigest()[:16]
-    return f"{pipeline.spec.description.rstrip()}\n\n---\n`{pipeline.file.name}`, SHA-256 `{digest}…`".lstrip()
+    text = pipeline.spec.description.rstrip()
+    return f"{text}\n\n---\n" * bool(text) + f"`{pipeline.file.name}`, SHA-256 `{digest}…`"
 
 
 def _param(param: SpecParam) -> Param:

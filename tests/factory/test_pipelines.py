@@ -113,6 +113,9 @@ def test_a_long_description_is_cut_to_its_first_paragraph_where_there_is_room_fo
     spec.write_text(GOOD.replace("description: A sample.", 'description: "A\\n sample.\\n\\n- **more**\\n"'))
     dag = pipeline_dag(spec)
     assert dag.description == "A sample."
+    text = "## A **good** `sample`, see [the wiki](https://wiki.acme.example/x)."
+    (spec.parent / "other.yaml").write_text(GOOD.replace("description: A sample.", f"description: '{text}'"))
+    assert pipeline_dag(spec.parent / "other.yaml").description == "A good sample, see the wiki."
     assert dag.doc_md is not None and dag.doc_md.startswith("A\n sample.\n\n- **more**\n\n---\n`sample.yaml`")
 
 
