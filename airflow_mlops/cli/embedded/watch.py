@@ -32,7 +32,6 @@ Key = tuple[str, int]
 class _Row:
     state: str
     try_number: int
-    pool: str
     trigger: str
 
 
@@ -55,7 +54,6 @@ class Watch:
         self._said: set[tuple[str, int, str]] = set()
         self._moved = time.monotonic()
         self._changed = False
-        self._pools: frozenset[str] = frozenset()
         self.verdict: str | None = None
         self.stirred = False
         self.problem: Exception | None = None
@@ -152,10 +150,8 @@ class Watch:
     def _reason(self, row: _Row, stalled: bool) -> str | None:
         if row.state == "awaiting_input" or (row.state == "deferred" and row.trigger.endswith("HITLTrigger")):
             return "it waits for somebody's answer"
-        if row.state == "scheduled" and row.pool not in self._known_pools():
-            return f"its pool {row.pool!r} does not exist in a local run, which has 'default_pool' alone: use that one"
         if row.state == "scheduled" and stalled:
-            return f"it is ready, and a limit of the DAG or of the pool {row.pool!r} has kept it for {STALLED:g} s"
+            return f"it is ready, and a limit of the DAG has kept it for {STALLED:g} s"
         return None
 
     def _wait(self, task_id: str, map_index: int, try_number: int, reason: str) -> None:
@@ -171,15 +167,15 @@ class Watch:
         from sqlalchemy import select
 
         tasks = (
-            select(TI.task_id, TI.map_index, TI.state, TI.try_number, TI.pool, Trigger.classpath)
+            select(TI.task_id, TI.map_index, TI.state, TI.try_number, Trigger.classpath)
             .outerjoin(Trigger, TI.trigger_id == Trigger.id)
             .where(TI.dag_id == self._dag_id, TI.run_id == self._run_id)
         )
         run = select(DagRun.state).where(DagRun.dag_id == self._dag_id, DagRun.run_id == self._run_id)
         with create_session() as session:
             rows = {
-                (task_id, map_index): _Row(_text(state), try_number or 0, pool, classpath or "")
-                for task_id, map_index, state, try_number, pool, classpath in session.execute(tasks)
+                (task_id, map_index): _Row(_text(state), try_number or 0, classpath or "")
+                for task_id, map_index, state, try_number, classpath in session.execute(tasks)
             }
             return _text(session.scalar(run)), rows
 
@@ -197,16 +193,6 @@ class Watch:
             values = {(task_id, map_index): value for task_id, map_index, value in session.execute(returned)}
             for ti in session.scalars(tasks):
                 yield ti, values.get((ti.task_id, ti.map_index))
-
-    def _known_pools(self) -> frozenset[str]:
-        if not self._pools:
-            from airflow.models.pool import Pool
-            from airflow.utils.session import create_session
-            from sqlalchemy import select
-
-            with create_session() as session:
-                self._pools = frozenset(session.scalars(select(Pool.pool)))
-        return self._pools
 
 
 def _text(state: Any) -> str:

@@ -34,10 +34,17 @@ class Wait(BaseOperator):
 with DAG("tested"):
     Wait(task_id="only")
 """
-NO_POOL = """
+POOL = """
 from airflow.sdk import DAG, task
 with DAG("tested"):
-    @task(pool="gpu")
+    @task(pool="gpu", pool_slots=500)
+    def only(): ...
+    only()
+"""
+LIMITED = """
+from airflow.sdk import DAG, task
+with DAG("tested"):
+    @task(max_active_tis_per_dag=0)
     def only(): ...
     only()
 """
@@ -83,12 +90,16 @@ def test_a_dag_that_cannot_run_is_refused_with_the_reason(
 
 
 @needs_airflow
-def test_a_task_without_its_pool_is_said_to_wait_until_the_timeout(runs: Runs) -> None:
-    pytest.importorskip("airflow")
-    stuck = runs.run(NO_POOL, timeout=8)
+def test_a_pool_of_a_deployment_is_there_without_limits(runs: Runs) -> None:
+    assert runs.run(POOL).state == "success"
+
+
+@needs_airflow
+def test_a_task_that_a_limit_keeps_is_said_to_wait_until_the_timeout(runs: Runs) -> None:
+    stuck = runs.run(LIMITED, timeout=20)
     reasons = [line["reason"] for line in stuck.lines if line.get("state") == "waiting"]
     assert len(reasons) == 1
-    assert "pool 'gpu' does not exist" in reasons[0]
+    assert "a limit of the DAG has kept it" in reasons[0]
     assert stuck.state == "timeout"
 
 
