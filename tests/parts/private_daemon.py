@@ -48,6 +48,8 @@ class PrivateDaemon:
     :param folder: a new one, with a short path
     """
 
+    bridge = "none"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.data = folder / "data"
@@ -64,7 +66,7 @@ class PrivateDaemon:
         if not self.containerd:
             self._start_containerd()
         (self.folder / "pid").unlink(missing_ok=True)
-        command = [*self.network(), "dockerd", "--bridge", "none", "--iptables=false", "--storage-driver", "vfs"]
+        command = [*self.network(), "dockerd", "--bridge", self.bridge, "--iptables=false", "--storage-driver", "vfs"]
         command += [
             "--host",
             self.url,

@@ -75,6 +75,9 @@ def _pem(certificate: x509.Certificate) -> str:
 class RemoteDaemon(PrivateDaemon):
     """A daemon behind TLS. Tests look at it through a socket of its own, steps do not know that one."""
 
+    bridge = "docker0"
+    """The other daemon's, as it is. One that is told to have none removes that of the machine."""
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.port = free_port()
@@ -82,7 +85,7 @@ class RemoteDaemon(PrivateDaemon):
         self.client = self.authority.sign("worker")
 
     def network(self) -> list[str]:
-        """That of the machine, since it must be reached; it changes nothing there (no bridge, no rules)."""
+        """That of the machine, since it must be reached; it changes nothing there (no bridge of its own, no rules)."""
         return []
 
     def start(self, *options: str) -> None:
