@@ -113,6 +113,21 @@ class Place:
     generation: int = 1
     incarnation: int = 0
 
+    @classmethod
+    def of_task(
+        cls,
+        instance: str,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        map_index: int = -1,
+        *,
+        generation: int = 1,
+        incarnation: int = 0,
+    ) -> Place:
+        """The place of a task instance, by the names that Airflow has for it."""
+        return cls(instance, dag_id, run_id, task_id, iteration_of(map_index), generation, incarnation)
+
     @cached_property
     def run_key(self) -> str:
         """Everything of one run."""

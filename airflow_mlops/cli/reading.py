@@ -90,7 +90,7 @@ def _deployed(
     instance: str | None,
 ) -> tuple[Store, Place]:
     """The store and place of a step of a deployment's run."""
-    from airflow_mlops.artifacts import Place, Store, iteration_of, known_instance
+    from airflow_mlops.artifacts import Place, Store, known_instance
 
     opened: Store | None = None
     if url is None:
@@ -107,7 +107,7 @@ def _deployed(
         raise NotFound(
             f"the store {store.url} holds nothing yet; expected the one that the deployment's [mlops] store names"
         )
-    return store, Place(known, pipeline, run, task_id, iteration_of(map_index))
+    return store, Place.of_task(known, pipeline, run, task_id, map_index)
 
 
 def _manifest(store: Store, place: Place) -> Manifest:

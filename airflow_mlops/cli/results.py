@@ -106,9 +106,9 @@ def read_outcome(record: RunRecord, order: Order, store: Store) -> Outcome:
 
 def place_of(order: Order, task_id: str, map_index: int = -1) -> Place:
     """Where a run's step keeps its things, generation aside."""
-    from airflow_mlops.artifacts import Place, iteration_of
+    from airflow_mlops.artifacts import Place
 
-    return Place(order.instance, order.pipeline, order.run_id, task_id, iteration_of(map_index))
+    return Place.of_task(order.instance, order.pipeline, order.run_id, task_id, map_index)
 
 
 def read_manifest(store: Store, place: Place) -> Manifest | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.artifacts import Claim, Place, Try, find_committed, generation_of, iteration_of, newest_claim
+from airflow_mlops.artifacts import Claim, Place, Try, find_committed, generation_of, newest_claim
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Store
@@ -121,12 +121,12 @@ class TaskIdentity:
     @property
     def place(self) -> Place:
         """Where the store keeps what this generation makes."""
-        return Place(
-            instance=self.instance,
-            pipeline=self.dag_id,
-            run=self.run_id,
-            step=self.task_id,
-            iteration=iteration_of(self.map_index),
+        return Place.of_task(
+            self.instance,
+            self.dag_id,
+            self.run_id,
+            self.task_id,
+            self.map_index,
             generation=self.generation,
             incarnation=self.incarnation,
         )

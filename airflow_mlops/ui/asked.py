@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from airflow_mlops.artifacts import Place, iteration_of
+from airflow_mlops.artifacts import Place
 from airflow_mlops.operators.links import query_of
 from airflow_mlops.ui.problems import Problem
 
@@ -74,12 +74,12 @@ class Asked:
 
         :param instance: id of this Airflow
         """
-        return Place(
-            instance=instance,
-            pipeline=self.dag_id,
-            run=self.run_id,
-            step=self.task_id,
-            iteration=iteration_of(self.map_index),
+        return Place.of_task(
+            instance,
+            self.dag_id,
+            self.run_id,
+            self.task_id,
+            self.map_index,
             generation=self.generation,
             incarnation=self.incarnation,
         )

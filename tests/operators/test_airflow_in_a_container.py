@@ -69,7 +69,7 @@ def run_in_a_container(
     shutil.copyfile(airflow_home / "airflow.db", home / "airflow.db")
     environment = {name: value.replace(str(home), str(HOME)) for name, value in environment.items()}
     environment |= {
-        "AIRFLOW__MLOPS__WORK_DIR": f"{HOME}/work",
+        "AIRFLOW__MLOPS__WORK_DIR": f"{HOME}/scratch",
         "AIRFLOW_VAR_TOKEN": "hush-hush",
         "PYTHONPATH": str(ROOT),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -119,7 +119,7 @@ def test_host_paths_say_what_the_daemon_calls_the_workers_folders(airflow_home: 
     )
     assert done["tasks"] == {"make": "success", "use": "success"}, done["log"][-3000:]
     mounts = done["xcoms"]["make"]["parameters"]["mounts"]
-    assert "/home/work/" in mounts, mounts
+    assert "/home/scratch/" in mounts, mounts
     assert left_over() == []
 
 
