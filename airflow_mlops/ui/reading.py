@@ -79,37 +79,39 @@ def _in_words(read: Callable[P, T]) -> Callable[P, T]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return read(*args, **kwargs)
-        except (StoreFailed, OSError) as error:
+        except (ArtifactError, BadStep, OSError) as error:
             log.warning("A page of artifacts cannot be shown: %s", error)
-            raise Problem(
-                503,
-                "The store cannot be read",
-                "This API server cannot read the store of artifacts.",
-                (
-                    "Its log says why.",
-                    "The API server needs the same [mlops] store and storage_options as the workers, and must reach that place.",
-                ),
-            ) from error
-        except (BadStep, InstanceUnknown) as error:
-            log.warning("A page of artifacts cannot be shown: %s", error)
-            raise Problem(
-                503,
-                "The store is not set up here",
-                f"The section [mlops] of this API server's configuration cannot be used: {error}",
-            ) from error
-        except (DocumentInvalid, ReferenceRefused) as error:
-            log.warning("A page of artifacts cannot be shown: %s", error)
-            raise Problem(
-                500,
-                "What the store holds is damaged",
-                f"What was committed cannot be read: {error}",
-                ("It was changed after the step had written it, or something else lies in its place.",),
-            ) from error
-        except ArtifactError as error:
-            log.warning("A page of artifacts cannot be shown: %s", error)
-            raise Problem(500, "This cannot be shown", str(error)) from error
+            raise _problem_of(error) from error
 
     return guarded
+
+
+def _problem_of(error: Exception) -> Problem:
+    """What a page says of a failure."""
+    if isinstance(error, StoreFailed | OSError):
+        return Problem(
+            503,
+            "The store cannot be read",
+            "This API server cannot read the store of artifacts.",
+            (
+                "Its log says why.",
+                "The API server needs the same [mlops] store and storage_options as the workers, and must reach that place.",
+            ),
+        )
+    if isinstance(error, BadStep | InstanceUnknown):
+        return Problem(
+            503,
+            "The store is not set up here",
+            f"The section [mlops] of this API server's configuration cannot be used: {error}",
+        )
+    if isinstance(error, DocumentInvalid | ReferenceRefused):
+        return Problem(
+            500,
+            "What the store holds is damaged",
+            f"What was committed cannot be read: {error}",
+            ("It was changed after the step had written it, or something else lies in its place.",),
+        )
+    return Problem(500, "This cannot be shown", str(error))
 
 
 @_in_words
