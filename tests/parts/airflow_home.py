@@ -137,6 +137,32 @@ def _migrate(scratch: Path) -> Path:
     return scratch / "airflow.db"
 
 
+def run_dag_file(
+    file: Path, answer: Path, environment: Mapping[str, str], conf: Mapping[str, Any] | None = None
+) -> DagResult:
+    """
+    Run one DAG file as ``dag.test()`` does, in a process of its own.
+
+    :param file: defines ``dag``, and lies in a bundle that the environment configures
+    :param answer: where the process writes what came of it
+    :raises AssertionError: with the end of its log, if it did not run
+    """
+    done = subprocess.run(
+        # -P: the folder of the runner holds modules that are called like packages it needs.
+        [sys.executable, "-P", str(RUNNER), str(file), json.dumps(conf or {}), str(answer)],
+        env=environment,
+        cwd=file.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=DAG_SECONDS,
+        check=False,
+    )
+    if not answer.exists():
+        raise AssertionError(f"the DAG did not run (code {done.returncode}):\n{done.stdout[-8000:]}")
+    return DagResult(**json.loads(answer.read_text()), log=done.stdout)
+
+
 @pytest.fixture
 def run_dag(airflow_home: Path, tmp_path: Path) -> RunDag:
     """
@@ -159,7 +185,6 @@ def run_dag(airflow_home: Path, tmp_path: Path) -> RunDag:
         for name, content in {"dag_under_test.py": dedent(text), **(beside or {})}.items():
             (dags / name).parent.mkdir(parents=True, exist_ok=True)
             (dags / name).write_text(content)
-        answer = tmp_path / f"{dags.name}.json"
         # A database of its own: tests give one DAG id to one DAG after the other, and Airflow 3.1 goes on with the first.
         database = tmp_path / f"{dags.name}.db"
         shutil.copyfile(airflow_home / "airflow.db", database)
@@ -170,27 +195,6 @@ def run_dag(airflow_home: Path, tmp_path: Path) -> RunDag:
             "PYTHONPATH": f"{ROOT}{os.pathsep}{dags}",
             **(env or {}),
         }
-        # -P: the folder of the runner holds modules that are called like packages it needs.
-        command = [
-            sys.executable,
-            "-P",
-            str(RUNNER),
-            str(dags / "dag_under_test.py"),
-            json.dumps(conf or {}),
-            str(answer),
-        ]
-        done = subprocess.run(
-            command,
-            env=environment,
-            cwd=dags,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=DAG_SECONDS,
-            check=False,
-        )
-        if not answer.exists():
-            raise AssertionError(f"the DAG did not run (code {done.returncode}):\n{done.stdout[-8000:]}")
-        return DagResult(**json.loads(answer.read_text()), log=done.stdout)
+        return run_dag_file(dags / "dag_under_test.py", tmp_path / f"{dags.name}.json", environment, conf)
 
     return run_file

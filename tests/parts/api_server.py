@@ -11,7 +11,6 @@ import importlib.metadata
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from tests.parts.airflow_home import DAG_SECONDS, RUNNER, DagResult, airflow_settings
+from tests.parts.airflow_home import DagResult, airflow_settings, run_dag_file
 from tests.parts.images import ROOT
 from tests.parts.processes import start_server, stop_server
 from tests.parts.requirement import unavailable
@@ -92,19 +91,7 @@ class ApiServer:
         file.write_text(dedent(text))
         answer = self.home / "answer.json"
         answer.unlink(missing_ok=True)
-        done = subprocess.run(
-            [sys.executable, "-P", str(RUNNER), str(file), "{}", str(answer)],
-            env=self._environment(),
-            cwd=self.home,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=DAG_SECONDS,
-            check=False,
-        )
-        if not answer.exists():
-            raise AssertionError(f"the DAG did not run (code {done.returncode}):\n{done.stdout[-8000:]}")
-        return DagResult(**json.loads(answer.read_text()), log=done.stdout)
+        return run_dag_file(file, answer, self._environment())
 
     def get(self, path: str, user: str | None = "admin", **arguments: Any) -> httpx.Response:
         """
