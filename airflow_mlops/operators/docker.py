@@ -25,7 +25,6 @@ from airflow_mlops.operators.contract import CONTAINER_ROOT, Layout
 from airflow_mlops.operators.docker_errors import cannot_run, daemon_errors, refusals
 from airflow_mlops.operators.failures import (
     BadStep,
-    CannotStart,
     InfrastructureFailure,
     StepDetached,
     StepStopped,
@@ -37,7 +36,6 @@ from airflow_mlops.operators.ownership import ensure_owner
 
 if TYPE_CHECKING:
     from airflow.providers.docker.hooks.docker import DockerHook
-    from docker.types import Mount
 
     from airflow_mlops.operators.attempt import Attempt, Ended
     from airflow_mlops.operators.docker_daemon import Patience
@@ -148,6 +146,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         :raises StepDetached: if the worker shuts down and leaves the container to the next try
         """
         from airflow_mlops.operators.docker_image import need_image
+        from airflow_mlops.operators.docker_making import make_container
 
         with daemon_errors(self.task_id):
             self._daemon = self._patience(attempt)
@@ -156,7 +155,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             wanted = attempt.invocation.image if attempt.invocation else self.image
             self.use_image(need_image(self.cli, wanted, task_id=self.task_id, pull=self.force_pull, log=self.log))
             try:
-                container = self.make_container(attempt)
+                container = make_container(self, attempt)
                 self._start(container, attempt)
             except BaseException:
                 self.forget_unstarted(attempt)
@@ -182,7 +181,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
                 self.container = None  # type: ignore[assignment]  # as the provider has it before there is one
             elif self._transfer is not None:
                 remove_unheard(self.cli, attempt.id, attempt.identity.labels(attempt.id))
-        self._drop_transfer()
+        self.drop_transfer()
 
     def _patience(self, attempt: Attempt) -> Patience:
         from airflow_mlops.operators.docker_daemon import Patience
@@ -192,10 +191,10 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             attempt.settings.daemon_patience,
             task_id=self.task_id,
             log=self.log,
-            check=lambda: self._check(attempt),
+            check=lambda: self.check_in(attempt),
         )
 
-    def _check(self, attempt: Attempt) -> None:
+    def check_in(self, attempt: Attempt) -> None:
         """Stop here if this process has nothing to say any more."""
         ensure_supervised(attempt)
         if self._detached:
@@ -229,7 +228,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
     def _follow_earlier(self, attempt: Attempt) -> Ended:
         """Follow a container that an earlier try started, from the first line of its output to its end."""
         from airflow_mlops.operators.docker_image import Image
-        from airflow_mlops.operators.docker_transfer import BindTransfer, VolumeTransfer
+        from airflow_mlops.operators.docker_making import transfer_of
 
         container = str(self.container["Id"])
         details = self.cli.inspect_container(container)
@@ -237,8 +236,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         self.image = details["Config"]["Image"]
         self._found_image = Image(self.image, details["Image"], labels.get(f"{LABEL}.image-digest") or None)
         by_volume = any(mount["Destination"] == CONTAINER_ROOT for mount in details["Mounts"])
-        owner = _numeric_owner(self.user)
-        self._transfer = VolumeTransfer(attempt, owner) if by_volume else BindTransfer(attempt, owner)
+        self._transfer = transfer_of(self, attempt, by_volume=by_volume)
         deadline = labels.get(f"{LABEL}.deadline")
         if deadline:
             self._deadline = time.monotonic() + float(deadline) - time.time()
@@ -272,7 +270,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
                     self._patience(attempt).ask(lambda: remove(self.cli, container, attempt.id))
                 self.container = None  # type: ignore[assignment]  # as the provider has it before there is one
         finally:
-            self._drop_transfer()
+            self.drop_transfer()
 
     def evidence(self, attempt: Attempt) -> str:
         """What else a failed attempt leaves to look at."""
@@ -297,53 +295,6 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         docker = {"clients": clients_of(self), "container": self.container["Id"], "attempt": attempt.id}
         leave_behind({"docker": docker, "grace": self.grace_seconds()}, attempt)
 
-    def make_container(self, attempt: Attempt) -> str:
-        """Create the container of an image that was found, with bind mounts where the daemon sees the worker's files, else with a volume."""
-        from airflow_mlops.operators.docker_transfer import BindTransfer, VolumeTransfer
-
-        choice = attempt.settings.docker_transfer
-        owner = _numeric_owner(self.user)
-        if choice != "volume":
-            try:
-                return self._create_with(BindTransfer(attempt, owner), attempt)
-            except CannotStart as error:
-                # A folder of the attempt's own carries its id; any other is one that the author asked for.
-                unseen = "bind source path does not exist" in str(error) and attempt.id in str(error)
-                if choice == "bind" or not unseen:
-                    raise
-                self._drop_transfer()
-                self.log.info(
-                    "The Docker daemon does not see this worker's files; inputs and outputs go through a volume"
-                )
-        return self._create_with(VolumeTransfer(attempt, owner), attempt)
-
-    def _create_with(self, transfer: Transfer, attempt: Attempt) -> str:
-        self._transfer = transfer
-        mounts = transfer.prepare(self.cli)
-        with refusals(self.task_id):
-            self.container = self._created(mounts, attempt)
-        transfer.before_start(self.cli, self.container["Id"])
-        return str(self.container["Id"])
-
-    def _created(self, mounts: list[Mount], attempt: Attempt) -> dict[str, Any]:
-        """The container, with GPUs of its own where the deployment names those of the host."""
-        from airflow_mlops.operators.docker_container import create
-        from airflow_mlops.operators.docker_gpus import leased
-
-        count, settings = self.step_resources.gpu, attempt.settings
-        if not count or not settings.gpu_devices or self.device_requests:
-            return create(self, attempt, mounts)
-        return leased(
-            self.cli,
-            settings.gpu_devices,
-            count,
-            lambda gpus: create(self, attempt, mounts, gpus),
-            task_id=self.task_id,
-            wait=settings.gpu_wait,
-            check=lambda: self._check(attempt),
-            log=self.log,
-        )
-
     def _start(self, container: str, attempt: Attempt) -> None:
         from docker.errors import APIError
 
@@ -351,7 +302,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
         if self._killed:
             raise StepStopped(f"step '{self.task_id}' was stopped because Airflow asked for it")
-        self._check(attempt)
+        self.check_in(attempt)
         ensure_owner(attempt)
         timeout = attempt.invocation.timeout if attempt.invocation else None
         self._deadline = time.monotonic() + timeout.total_seconds() if timeout is not None else None
@@ -408,7 +359,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
     def _look(self, container: str, attempt: Attempt) -> None:
         """What is looked after while the container runs."""
-        self._check(attempt)
+        self.check_in(attempt)
         self._follower.look_after()
         if self.step_resources.memory:
             with contextlib.suppress(Exception):  # for a message alone
@@ -433,17 +384,12 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             f"step '{self.task_id}' ran longer than its timeout of {seconds:g} s and was stopped; give it more time with timeout"
         )
 
-    def _drop_transfer(self) -> None:
+    def drop_transfer(self) -> None:
+        """Remove what files travel by."""
         if self._transfer is not None:
             with contextlib.suppress(Exception):  # what is left now is removed before the next try, or by clean
                 self._transfer.close(self.cli)
             self._transfer = None
-
-
-def _numeric_owner(user: Any) -> tuple[int, int] | None:
-    """The uid and gid of a user given by number; a name means something inside the image alone."""
-    uid, _, gid = str(user).partition(":")
-    return (int(uid), int(gid or uid)) if uid.isdigit() and (gid or uid).isdigit() else None
 
 
 (

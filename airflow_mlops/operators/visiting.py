@@ -16,6 +16,7 @@ from airflow_mlops.operators import scratch
 from airflow_mlops.operators.docker import DockerStepOperator
 from airflow_mlops.operators.docker_daemon import command_line_options
 from airflow_mlops.operators.docker_errors import daemon_errors
+from airflow_mlops.operators.docker_making import make_container
 from airflow_mlops.operators.failures import CannotStart
 from airflow_mlops.operators.programs import kill_programs
 
@@ -84,7 +85,7 @@ def _in_container(place: Reopened, operator: DockerStepOperator, say: Callable[[
     operator.use_image(_image(place, operator, say))
     try:
         try:
-            container = operator.make_container(attempt)
+            container = make_container(operator, attempt)
         except BaseException:
             operator.forget_unstarted(attempt)
             raise
