@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.parts.airflow_home import airflow_home, isolate_airflow, run_dag
+from tests.parts.airflow_home import airflow_home, isolate_airflow, migrated_database, run_dag
 from tests.parts.browser import browser, shoot
-from tests.parts.docker import docker_daemon
+from tests.parts.docker import docker_daemon, others_containers
 from tests.parts.images import busybox_image, python_image
 from tests.parts.private_daemon import private_daemon
 from tests.parts.remote_daemon import remote_daemon
@@ -22,6 +22,8 @@ __all__ = [
     "browser",
     "busybox_image",
     "docker_daemon",
+    "others_containers",
+    "migrated_database",
     "private_daemon",
     "python_image",
     "remote_daemon",
@@ -38,7 +40,7 @@ isolate_airflow()
 MARKER_OF = {
     "docker_daemon": "docker",
     "s3_server": "s3",
-    "airflow_home": "airflow",
+    "migrated_database": "airflow",
     "standalone": "slow",
     "browser": "browser",
 }

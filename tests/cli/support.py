@@ -47,8 +47,11 @@ class Terminal:
         """The user's environment."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
         clean.pop("PYTHONDONTWRITEBYTECODE", None)
+        temporary = self.home / "tmp"
+        temporary.mkdir(exist_ok=True)
         return clean | {
             "HOME": str(self.home),
+            "TMPDIR": str(temporary),
             "AIRFLOW_MLOPS_HOME": str(self.home / "mlops"),
             "PYTHONPATH": str(ROOT),
             "PYTHONPYCACHEPREFIX": str(cache_folder() / "bytecode"),

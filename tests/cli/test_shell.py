@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cli.support import PATIENCE, ROOT, Terminal
-from tests.operators.test_docker import containers
+from tests.parts.docker import containers
 
 if TYPE_CHECKING:
     from tests.parts.airflow_home import RunDag
@@ -134,7 +133,7 @@ def test_a_command_does_not_run_without_its_secrets(on_process: Terminal) -> Non
     said = on_process.run("shell", "last", "measure", "--", "echo", "ran", AIRFLOW_VAR_API_TOKEN="sesame-1")
     assert (said.code, said.out) == (2, "")
     assert "secret 'KEY'" in said.err and "AIRFLOW_VAR_API_KEY" in said.err
-    assert left() == []
+    assert left(on_process) == []
 
 
 @pytest.mark.docker
@@ -189,47 +188,46 @@ OWN_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); fro
 """A terminal that is closed hangs up on the session that it is the controlling terminal of."""
 
 
-def left() -> list[str]:
-    """Folders, secrets and containers of visitors."""
-    folders = [
-        path for path in Path(tempfile.gettempdir()).glob("mlops-*/attempt.json") if "mlops.shell" in path.read_text()
-    ]
-    return [*map(str, folders), *containers()]
+def left(user: Terminal) -> list[str]:
+    """Folders and containers of a user's visits."""
+    return [*map(str, (user.home / "tmp").glob("mlops-*/attempt.json")), *containers()]
 
 
 @pytest.mark.docker
 @pytest.mark.parametrize("end", ["terminal closed", "SIGTERM", "SIGHUP"])
 def test_who_is_cut_off_leaves_nothing(on_docker: Terminal, end: str) -> None:
     with visitor(on_docker) as (process, controller, _):
-        assert len(left()) == 2
+        folder, _ = left(on_docker)
+        secrets = Path("/dev/shm") / f"{Path(folder).parent.name}-secrets"
+        assert secrets.exists()
         if end == "terminal closed":
             os.close(controller)
         else:
             process.send_signal(signal.Signals[end])
         assert process.wait(PATIENCE) == 128 + (15 if end == "SIGTERM" else 1)
-    assert left() == []
-    assert [*Path("/dev/shm").glob("mlops-*-secrets")] == []
+    assert left(on_docker) == []
+    assert not secrets.exists()
 
 
 def test_a_process_that_is_cut_off_leaves_nothing(on_process: Terminal) -> None:
     with visitor(on_process) as (process, _, _):
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 128 + 15
-    assert left() == []
+    assert left(on_process) == []
 
 
 @pytest.mark.docker
 def test_who_is_killed_leaves_what_clean_removes(on_docker: Terminal) -> None:
     with visitor(on_docker) as (process, _, _):
         alive = on_docker.run("clean", "--older-than", "30d", "--yes")
-        assert "0 runs removed" in alive.out and len(left()) == 2, alive.out
+        assert "0 runs removed" in alive.out and len(left(on_docker)) == 2, alive.out
         process.kill()
         process.wait()
-        assert len(left()) == 2
+        assert len(left(on_docker)) == 2
         would = on_docker.run("clean", "--older-than", "30d")
         assert would.out.count("(airflow-mlops shell): would be removed") == 2
         assert on_docker.run("clean", "--older-than", "30d", "--yes").code == 0
-        assert left() == []
+        assert left(on_docker) == []
 
 
 @pytest.mark.docker
@@ -373,6 +371,6 @@ def test_a_seal_that_somebody_changed_writes_nothing_elsewhere(on_process: Termi
         assert said.code == 2, said.out
         assert "Traceback" not in said.err and "AIRFLOW_MLOPS_DEBUG" not in said.err, said.err
         assert [*on_process.home.rglob("pwned")] == []
-        assert left() == []
+        assert left(on_process) == []
     finally:
         path.write_text(before)

@@ -53,7 +53,7 @@ dag = pipeline_dag("spec.yaml")
 
 
 def run_in_a_container(
-    airflow_home: Path, folder: Path, spec: str = SPEC, memory: tuple[str, ...] = (), **settings: str
+    migrated_database: Path, folder: Path, spec: str = SPEC, memory: tuple[str, ...] = (), **settings: str
 ) -> dict[str, Any]:
     """
     Run the DAG by a worker in a container; its home is a folder of this host.
@@ -66,7 +66,7 @@ def run_in_a_container(
     (home / "dags" / "spec.yaml").write_text(dedent(spec))
     (home / "dags" / "src" / "make.sh").write_text(MAKE)
     (home / "dags" / "dag_under_test.py").write_text(DAG_FILE)
-    shutil.copyfile(airflow_home / "airflow.db", home / "airflow.db")
+    shutil.copyfile(migrated_database, home / "airflow.db")
     environment = {name: value.replace(str(home), str(HOME)) for name, value in environment.items()}
     environment |= {
         "AIRFLOW__MLOPS__WORK_DIR": f"{HOME}/scratch",
@@ -109,10 +109,10 @@ def images(docker_daemon: str, busybox_image: str, python_image: str) -> None:
         pytest.skip(f"the worker's container is given the daemon's socket; DOCKER_HOST is {os.environ['DOCKER_HOST']}")
 
 
-def test_host_paths_say_what_the_daemon_calls_the_workers_folders(airflow_home: Path, tmp_path: Path) -> None:
+def test_host_paths_say_what_the_daemon_calls_the_workers_folders(migrated_database: Path, tmp_path: Path) -> None:
     names = {str(HOME): str(tmp_path / "home")}
     done = run_in_a_container(
-        airflow_home,
+        migrated_database,
         tmp_path,
         memory=("--volume=/dev/shm:/dev/shm",),
         AIRFLOW__MLOPS__HOST_PATHS=json.dumps(names),
@@ -123,17 +123,19 @@ def test_host_paths_say_what_the_daemon_calls_the_workers_folders(airflow_home: 
     assert left_over() == []
 
 
-def test_without_host_paths_files_travel_through_the_daemon(airflow_home: Path, tmp_path: Path) -> None:
+def test_without_host_paths_files_travel_through_the_daemon(migrated_database: Path, tmp_path: Path) -> None:
     spec = SPEC.replace("variable: token", "variable: token, as: env")
     text = MAKE.replace('$(cat "$MLOPS_SECRET_TOKEN")', "$TOKEN")
-    done = run_in_a_container(airflow_home, tmp_path, spec.replace("[sh, make.sh]", json.dumps(["sh", "-c", text])))
+    done = run_in_a_container(
+        migrated_database, tmp_path, spec.replace("[sh, make.sh]", json.dumps(["sh", "-c", text]))
+    )
     assert done["tasks"] == {"make": "success", "use": "success"}, done["log"][-3000:]
     assert "does not see this worker's files" in done["log"]
     assert left_over() == []
 
 
-def test_secrets_as_files_are_refused_where_they_would_lie_on_a_disk(airflow_home: Path, tmp_path: Path) -> None:
-    done = run_in_a_container(airflow_home, tmp_path)
+def test_secrets_as_files_are_refused_where_they_would_lie_on_a_disk(migrated_database: Path, tmp_path: Path) -> None:
+    done = run_in_a_container(migrated_database, tmp_path)
     assert done["tasks"]["make"] == "failed"
     assert "policy: secrets as files (TOKEN) need a Docker daemon that sees the worker's memory" in done["log"]
     assert "hush-hush" not in done["log"]

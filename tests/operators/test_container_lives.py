@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.operators.test_docker import containers
 from tests.operators.test_lives import Lives, attempts, outcome
 from tests.parts.airflow_home import run_in_home
+from tests.parts.docker import containers
 from tests.parts.s3 import S3Server, free_port
 
 pytestmark = [pytest.mark.airflow, pytest.mark.docker, pytest.mark.slow]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import docker
 import pytest
 
-from tests.operators.test_docker import containers
+from tests.parts.docker import containers
 from tests.parts.proxy import Proxy, proxied
 
 if TYPE_CHECKING:

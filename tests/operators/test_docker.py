@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.parts.docker import containers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,13 +46,6 @@ HANDOVER = (
     )
 """
 )
-
-
-def containers() -> list[str]:
-    """Containers and volumes of steps that are there."""
-    listing = ["docker", "ps", "-aq", "--filter", "label=mlops.managed=true"]
-    volumes = ["docker", "volume", "ls", "-q", "--filter", "label=mlops.managed=true"]
-    return [word for command in (listing, volumes) for word in subprocess.check_output(command, text=True).split()]
 
 
 @pytest.fixture(autouse=True)

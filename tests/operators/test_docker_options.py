@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.operators.test_docker import HEAD, containers
+from tests.operators.test_docker import HEAD
+from tests.parts.docker import containers
 
 if TYPE_CHECKING:
     from pathlib import Path

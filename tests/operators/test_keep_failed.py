@@ -20,7 +20,7 @@ from airflow_mlops.operators.adoption import clear_evidence
 from airflow_mlops.operators.attempt import Attempt
 from airflow_mlops.operators.identity import TaskIdentity
 from airflow_mlops.operators.settings import Settings
-from tests.operators.test_docker import containers
+from tests.parts.docker import containers
 
 if TYPE_CHECKING:
     from tests.parts.airflow_home import RunDag

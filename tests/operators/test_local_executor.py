@@ -137,8 +137,10 @@ def until(what: str, holds: Callable[[], bool], seconds: float = 120) -> None:
 
 
 @pytest.fixture
-def installation(airflow_home: Path, tmp_path: Path, docker_daemon: str, busybox_image: str) -> Iterator[Installation]:
-    shutil.copyfile(airflow_home / "airflow.db", tmp_path / "airflow.db")
+def installation(
+    migrated_database: Path, tmp_path: Path, docker_daemon: str, busybox_image: str
+) -> Iterator[Installation]:
+    shutil.copyfile(migrated_database, tmp_path / "airflow.db")
     made = Installation(tmp_path)
     try:
         made.start()

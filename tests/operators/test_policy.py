@@ -13,7 +13,8 @@ pytest.importorskip("airflow")
 from airflow_mlops.operators import policy
 from airflow_mlops.operators.failures import PolicyViolation
 from airflow_mlops.operators.settings import Settings
-from tests.operators.test_docker import HEAD, containers
+from tests.operators.test_docker import HEAD
+from tests.parts.docker import containers
 
 if TYPE_CHECKING:
     from tests.parts.airflow_home import RunDag

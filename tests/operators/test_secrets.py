@@ -100,11 +100,15 @@ def _text(value: Any) -> str:
 
 @pytest.fixture(scope="module")
 def traces(
-    airflow_home: Path, tmp_path_factory: pytest.TempPathFactory, docker_daemon: str, busybox_image: str
+    airflow_home: Path,
+    migrated_database: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    docker_daemon: str,
+    busybox_image: str,
 ) -> Iterator[Traces]:
     """One run for all tests, on a daemon of its own: what is looked at there is its alone."""
     folder = tmp_path_factory.mktemp("traces")
-    run_dag: RunDag = airflow_parts.run_dag.__wrapped__(airflow_home, folder)  # type: ignore[attr-defined]
+    run_dag: RunDag = airflow_parts.run_dag.__wrapped__(airflow_home, migrated_database, folder)  # type: ignore[attr-defined]
     text = DAG.replace("REFERENCES_HERE", repr(REFERENCES)).replace("SHOW_HERE", repr(SHOW))
     hub = {"conn_type": "http", "host": "hub", "login": "me", "password": VALUES["password"]}
     with running(PrivateDaemon) as daemon:

@@ -116,18 +116,23 @@ RunDag = Callable[..., DagResult]
 
 
 @pytest.fixture(scope="session")
-def airflow_home() -> Path:
-    """The migrated Airflow home of this test session."""
+def migrated_database() -> Path:
+    """An Airflow database with its tables and nothing in them, to copy."""
     try:
         version = importlib.metadata.version("apache-airflow-core")
     except importlib.metadata.PackageNotFoundError:
         unavailable("airflow", "apache-airflow is not installed; run: make .venv")
-    home = Path(os.environ["AIRFLOW_HOME"])
     try:
-        template = built(f"airflow-{version}-{recipe_hash([version, sys.version_info[:2]])}.db", _migrate)
+        return built(f"airflow-{version}-{recipe_hash([version, sys.version_info[:2]])}.db", _migrate)
     except Unavailable as reason:
         unavailable("airflow", reason)
-    shutil.copyfile(template, home / "airflow.db")
+
+
+@pytest.fixture(scope="session")
+def airflow_home(migrated_database: Path) -> Path:
+    """The Airflow home of this test session; its database fills with what tests do there."""
+    home = Path(os.environ["AIRFLOW_HOME"])
+    shutil.copyfile(migrated_database, home / "airflow.db")
     return home
 
 
@@ -164,7 +169,7 @@ def run_dag_file(
 
 
 @pytest.fixture
-def run_dag(airflow_home: Path, tmp_path: Path) -> RunDag:
+def run_dag(airflow_home: Path, migrated_database: Path, tmp_path: Path) -> RunDag:
     """
     Run DAG files as ``dag.test()`` does, each in a process of its own.
 
@@ -187,7 +192,7 @@ def run_dag(airflow_home: Path, tmp_path: Path) -> RunDag:
             (dags / name).write_text(content)
         # A database of its own: tests give one DAG id to one DAG after the other, and Airflow 3.1 goes on with the first.
         database = tmp_path / f"{dags.name}.db"
-        shutil.copyfile(airflow_home / "airflow.db", database)
+        shutil.copyfile(migrated_database, database)
         environment = {
             **os.environ,
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),

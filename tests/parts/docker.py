@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -47,6 +48,37 @@ def answers(url: str) -> bool:
         client.close()
 
 
+def things_of_steps() -> set[str]:
+    """Ids of the containers and names of the volumes of all steps that are on the daemon."""
+    label = ["--filter", "label=mlops.managed=true"]
+    listings = ["docker", "ps", "-aq", *label], ["docker", "volume", "ls", "-q", *label]
+    return {word for command in listings for word in subprocess.check_output(command, text=True).split()}
+
+
+_OF_OTHERS: set[str] = set()
+"""What was on the daemon before the tests of a module."""
+
+
+def containers() -> list[str]:
+    """Containers and volumes of steps that came to be since the tests of this module began, containers first."""
+    return sorted(things_of_steps() - _OF_OTHERS, key=lambda name: name.startswith("mlops-"))
+
+
+def remove_steps(url: str) -> None:
+    """Remove what a test session that was killed has left on our own daemon, which nobody uses yet."""
+    import docker
+
+    client = docker.DockerClient(base_url=url, version="auto")
+    filters = {"label": "mlops.managed=true"}
+    try:
+        for container in client.containers.list(all=True, filters=filters):
+            container.remove(force=True)
+        for volume in client.volumes.list(filters=filters):
+            volume.remove(force=True)
+    finally:
+        client.close()
+
+
 class OwnDaemon:
     """The daemon that tests start where there is none."""
 
@@ -75,6 +107,7 @@ class OwnDaemon:
         command = ["dockerd", "--host", DEFAULT_SOCKET, "--pidfile", str(self.pidfile)]
         command += ["--data-root", str(self.folder / "data"), "--exec-root", "/var/run/airflow-mlops-tests-docker"]
         start_server(command, self.folder / "dockerd.log", lambda: answers(DEFAULT_SOCKET), seconds=60)
+        remove_steps(DEFAULT_SOCKET)
         if not keep:
             self.ours.touch()
         return DEFAULT_SOCKET
@@ -138,3 +171,13 @@ def docker_daemon() -> Iterator[str]:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("DOCKER_HOST", url)
         yield url
+
+
+@pytest.fixture(scope="module", autouse=True)
+def others_containers(request: pytest.FixtureRequest) -> None:
+    """Before a module with tests that need Docker: what is there already is not theirs, and they do not look at it."""
+    mine = [item for item in request.session.items if item.path == request.path]
+    if any("docker_daemon" in getattr(item, "fixturenames", ()) for item in mine):
+        request.getfixturevalue("docker_daemon")
+        _OF_OTHERS.clear()
+        _OF_OTHERS.update(things_of_steps())

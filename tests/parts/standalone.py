@@ -385,12 +385,12 @@ def _lives(process: psutil.Process) -> bool:
 
 
 @pytest.fixture(scope="session")
-def standalone(airflow_home: Path) -> Iterator[Standalone]:
+def standalone(migrated_database: Path) -> Iterator[Standalone]:
     """A running Airflow of this test session, with no DAG in it; tests add theirs."""
     home = Path(mkdtemp(prefix="airflow-standalone-"))
     airflow = Standalone(home)
     try:
-        shutil.copyfile(airflow_home / "airflow.db", home / "airflow.db")
+        shutil.copyfile(migrated_database, home / "airflow.db")
         if has_git():
             airflow.make_repository()
         airflow.start()

@@ -182,18 +182,18 @@ steps:
 
 def test_a_run_that_is_late_is_told_of_and_goes_on(standalone: Standalone) -> None:
     standalone.add(
-        "late",
-        HEAD.format("late")
+        "overdue",
+        HEAD.format("overdue")
         + """deadline: {interval: 2s, callback: {path: acme_alerts.late, arguments: {word: late}}}
 steps: [{name: slow, kind: container, command: [sh, -c, 'until test -e "$FILE"; do sleep 0.2; done'], env: {FILE: %s}}]
 """
         % (standalone.home / "go-on"),
     )
-    run = standalone.trigger("late")
+    run = standalone.trigger("overdue")
     assert standalone.until("the call", lambda: calls(standalone, "late", run), 180)[0]["word"] == "late"
-    assert standalone.get(f"dags/late/dagRuns/{run}")["state"] == "running"
+    assert standalone.get(f"dags/overdue/dagRuns/{run}")["state"] == "running"
     (standalone.home / "go-on").touch()
-    assert standalone.wait("late", run) == "success"
+    assert standalone.wait("overdue", run) == "success"
 
 
 def test_a_run_that_takes_too_long_is_ended_with_its_programs(standalone: Standalone) -> None:
