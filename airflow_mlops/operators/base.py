@@ -9,7 +9,7 @@ program is started, awaited and stopped; everything around that is here, once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -311,8 +311,12 @@ class StepOperator(BaseOperator):
         :raises StepFailure: one subclass a failure class
         :raises AirflowFailException: if no further try is worth it
         """
+        return self._told_to_airflow(lambda: self._live(context))
+
+    def _told_to_airflow(self, live: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Live, and let a failure be what Airflow makes the most of."""
         try:
-            return self._live(context)
+            return live()
         except (StepFailure, AirflowFailException) as failure:
             if isinstance(failure, StepFailure) and not AIRFLOW_V_3_2_PLUS:
                 # Airflow 3.1 sends rendered fields after it has told that a retry follows, is refused, and then calls nobody back.

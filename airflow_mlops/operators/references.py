@@ -163,7 +163,8 @@ class WrappedOperator(ReferenceOperator):
         """Go on where the operator deferred itself: what Airflow would call on it is called on it."""
         from airflow_mlops.operators.life import live_by_reference
 
-        return live_by_reference(self, {**context, "mlops_resume": (next_method, next_kwargs)})
+        resumed = {**context, "mlops_resume": (next_method, next_kwargs)}
+        return self._told_to_airflow(lambda: live_by_reference(self, resumed))
 
     def _make(self, names: Mapping[str, Any], attempt: Attempt) -> Any:
         allowed = attempt.settings.allowed_operators
