@@ -9,12 +9,12 @@ program is started, awaited and stopped; everything around that is here, once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator
 from pydantic import ValidationError
 
 from airflow_mlops.operators import settings as deployment
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_mlops.operators.contract import Layout
     from airflow_mlops.operators.logs import LineLog
     from airflow_mlops.operators.program import Program
+    from airflow_mlops.operators.resolve import ResolvedInputs
 
 Model = TypeVar("Model", bound=SpecModel)
 
@@ -237,6 +238,28 @@ class StepOperator(BaseOperator):
         """Id of the image that the program was started from, once it is known."""
         return None
 
+    def stage_files(self, attempt: Attempt, inputs: ResolvedInputs) -> None:
+        """
+        Bring what the program reads to where it will look for it.
+
+        :raises ArtifactError: if something cannot be read, or is not what its digest says
+        """
+        from airflow_mlops.operators.staging import stage
+
+        stage(self, attempt, inputs)
+
+    def recall_files(self, attempt: Attempt, inputs: ResolvedInputs) -> None:
+        """Know of an attempt that runs already what :meth:`stage_files` would have brought."""
+        from airflow_mlops.operators.staging import recall
+
+        recall(self, attempt, inputs)
+
+    def keep_checkpoint(self, attempt: Attempt) -> None:
+        """Put the checkpoint where the next try finds it, however the program ended."""
+        from airflow_mlops.operators.staging import keep_checkpoint
+
+        keep_checkpoint(attempt)
+
     def run_program(self, attempt: Attempt) -> Ended:
         """
         Start the attempt's program, follow it, and say how it ended.
@@ -311,18 +334,18 @@ class StepOperator(BaseOperator):
         :raises StepFailure: one subclass a failure class
         :raises AirflowFailException: if no further try is worth it
         """
-        return self._told_to_airflow(lambda: self._live(context))
-
-    def _told_to_airflow(self, live: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Live, and let a failure be what Airflow makes the most of."""
         try:
-            return live()
+            return self._live(context)
         except (StepFailure, AirflowFailException) as failure:
-            if isinstance(failure, StepFailure) and not AIRFLOW_V_3_2_PLUS:
-                # Airflow 3.1 sends rendered fields after it has told that a retry follows, is refused, and then calls nobody back.
-                self.overwrite_rtif_after_execution = False
-            # The message ends the search; where in this package it was raised only buries it in the task's log.
-            raise failure.with_traceback(None)  # noqa: B904
+            raise self._told_to_airflow(failure)  # noqa: B904
+
+    def _told_to_airflow(self, failure: AirflowException) -> AirflowException:
+        """A failure as Airflow makes the most of it."""
+        if isinstance(failure, StepFailure) and not AIRFLOW_V_3_2_PLUS:
+            # Airflow 3.1 sends rendered fields after it has told that a retry follows, is refused, and then calls nobody back.
+            self.overwrite_rtif_after_execution = False
+        # The message ends the search; where in this package it was raised only buries it in the task's log.
+        return failure.with_traceback(None)
 
     def _live(self, context: Any) -> dict[str, Any]:
         from airflow_mlops.operators.life import live

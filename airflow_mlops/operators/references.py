@@ -12,9 +12,11 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.providers.common.compat.sdk import AirflowFailException
+
 from airflow_mlops.operators.base import StepOperator
 from airflow_mlops.operators.contract import Layout
-from airflow_mlops.operators.failures import BadStep, OutputsRefused, PolicyViolation, ProgramFailed
+from airflow_mlops.operators.failures import BadStep, OutputsRefused, PolicyViolation, ProgramFailed, StepFailure
 from airflow_mlops.operators.version_compat import CONTROL_FLOW
 
 if TYPE_CHECKING:
@@ -164,7 +166,10 @@ class WrappedOperator(ReferenceOperator):
         from airflow_mlops.operators.life import live_by_reference
 
         resumed = {**context, "mlops_resume": (next_method, next_kwargs)}
-        return self._told_to_airflow(lambda: live_by_reference(self, resumed))
+        try:
+            return live_by_reference(self, resumed)
+        except (StepFailure, AirflowFailException) as failure:
+            raise self._told_to_airflow(failure)  # noqa: B904
 
     def _make(self, names: Mapping[str, Any], attempt: Attempt) -> Any:
         allowed = attempt.settings.allowed_operators
