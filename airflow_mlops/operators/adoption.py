@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mlops.artifacts import ArtifactError, Seal, all_generations
 from airflow_mlops.artifacts.attempts import attempts_of, is_kept, was_kept
-from airflow_mlops.operators import scratch, staging
+from airflow_mlops.operators import scratch
 from airflow_mlops.operators.failures import Superseded
 from airflow_mlops.operators.ownership import owns
 
@@ -43,7 +43,7 @@ def adopt(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs, reso
     fresh = attempt.id
     attempt.become(earlier, adopted=True)
     attempt.make()
-    staging.recall(operator, attempt, inputs)
+    operator.recall_files(attempt, inputs)
     seal, sealed = resolve(), _seal_of(attempt)
     if sealed is not None and sealed.step == seal.step:
         operator.log.info("Adopted attempt %s of try %s; this try follows it to its end", attempt.id, sealed.run.try_)

@@ -15,6 +15,7 @@ from airflow_mlops.artifacts.file_store import remove_tree
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Store
+    from airflow_mlops.artifacts.outputs import Collected
     from airflow_mlops.operators.identity import TaskIdentity
     from airflow_mlops.operators.program import Invocation
     from airflow_mlops.operators.resolve import ResolvedInputs
@@ -142,9 +143,11 @@ class Ended:
     :param out_of_memory: whether the memory limit killed it
     :param facts: what the manifest keeps of it, such as the image's id
     :param peak_memory: bytes, where the runtime knows
+    :param collected: its outputs, where they are in the store already
     """
 
     exit_code: int
     out_of_memory: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
     peak_memory: int | None = None
+    collected: Collected | None = None

@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.docker.operators.docker import DockerOperator
 
-from airflow_mlops.operators.adoption import ensure_supervised, mark_stopped
+from airflow_mlops.operators.adoption import mark_stopped
 from airflow_mlops.operators.base import StepOperator
 from airflow_mlops.operators.contract import CONTAINER_ROOT, Layout
 from airflow_mlops.operators.docker_errors import cannot_run, daemon_errors, refusals
+from airflow_mlops.operators.durable import DurableStepOperator
 from airflow_mlops.operators.failures import (
     BadStep,
     InfrastructureFailure,
-    StepDetached,
-    StepStopped,
     StepTimeout,
 )
 from airflow_mlops.operators.identity import LABEL
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     from airflow_mlops.operators.settings import Settings
 
 
-class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  # the provider's types are narrower
+class DockerStepOperator(DurableStepOperator, DockerOperator):  # type: ignore[misc]  # the provider's types are narrower
     """
     Run a step's program in a Docker container.
 
@@ -194,14 +193,6 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
             check=lambda: self.check_in(attempt),
         )
 
-    def check_in(self, attempt: Attempt) -> None:
-        """Stop here if this process has nothing to say any more."""
-        ensure_supervised(attempt)
-        if self._detached:
-            raise StepDetached(
-                f"step '{self.task_id}': its worker shut down while its program ran, and the program goes on"
-            )
-
     def clear_earlier(self, attempt: Attempt) -> str | None:
         """
         Remove the containers of the task instance, so that never two of them live, all but one of this generation that still runs or has
@@ -255,10 +246,6 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         """Whether there is a container worth going on with: what failed around it did not end it."""
         return self.container is not None and not self._worthless
 
-    def detaches(self, attempt: Attempt) -> bool:
-        """Whether a worker that shuts down leaves the container to the next try."""
-        return (self.on_drain or attempt.settings.on_drain) == "detach"
-
     def forget_program(self, attempt: Attempt) -> None:
         """Remove the container, the volume and the secrets of the attempt."""
         from airflow_mlops.operators.docker_removal import remove
@@ -300,8 +287,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
 
         from airflow_mlops.operators.docker_daemon import start
 
-        if self._killed:
-            raise StepStopped(f"step '{self.task_id}' was stopped because Airflow asked for it")
+        self.ensure_wanted()
         self.check_in(attempt)
         ensure_owner(attempt)
         timeout = attempt.invocation.timeout if attempt.invocation else None
@@ -341,8 +327,7 @@ class DockerStepOperator(StepOperator, DockerOperator):  # type: ignore[misc]  #
         if state is None:
             self._stop_late(container, attempt)
         self._follower.finish()
-        if self._killed:
-            raise StepStopped(f"step '{self.task_id}' was stopped because Airflow asked for it")
+        self.ensure_wanted()
         if was_killed_from_outside(state):
             self._worthless = True
             mark_stopped(attempt)

@@ -8,25 +8,19 @@ What was asked is asked again for as long as the deployment says. So everything 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, DockerException
 from requests.exceptions import RequestException
 
-from airflow_mlops.operators.failures import InfrastructureFailure
+from airflow_mlops.operators import patience
 
 if TYPE_CHECKING:
     from docker import APIClient
 
     from airflow_mlops.operators.docker import DockerStepOperator
-
-T = TypeVar("T")
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
-"""Seconds between two questions; each pause is twice the one before."""
 
 _GATEWAYS = frozenset((502, 503, 504))
 _SERVER_ERROR = 500
@@ -34,86 +28,23 @@ _NEVER = "0001-01-01"
 """How the daemon says that a container was never started."""
 
 
-class Patience:
+class Patience(patience.Patience):
     """
-    Ask a daemon until it answers, or until it has been away for too long.
+    Patience with a Docker daemon.
 
     :param cli: the client
-    :param seconds: how long it may be away
-    :param check: called before each further question; ends the wait by raising
     """
 
-    def __init__(
-        self,
-        cli: APIClient,
-        seconds: float,
-        *,
-        task_id: str,
-        log: Any,
-        check: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    who = "the Docker daemon"
+    what = "container"
+    errors = (DockerException, RequestException, OSError)
+
+    def __init__(self, cli: APIClient, seconds: float, **kwargs: Any) -> None:
+        super().__init__(seconds, **kwargs)
         self.cli = cli
-        self._seconds = seconds
-        self._task_id = task_id
-        self._log = log
-        self._check = check
-        self._clock = clock
-        self._sleep = sleep
-        self._away_since: float | None = None
 
-    def ask(self, question: Callable[[], T]) -> T:
-        """
-        Ask, again if need be.
-
-        :raises InfrastructureFailure: if the daemon has been away for too long
-        :raises docker.errors.APIError: whatever a daemon that is there says
-        """
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                answer = question()
-            except (DockerException, RequestException, OSError) as error:
-                if not self._is_away(error):
-                    self.answered()
-                    raise
-                self.missed(error)
-            else:
-                self.answered()
-                return answer
-            self._check()
-            self._sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-
-    def missed(self, error: BaseException) -> None:
-        """
-        Note that the daemon did not answer.
-
-        :raises InfrastructureFailure: if it has not for too long
-        """
-        now = self._clock()
-        if self._away_since is None:
-            self._away_since = now
-            self._log.warning(
-                "The Docker daemon does not answer (%s); its container is left alone, and it is asked again for up to %g s",
-                error,
-                self._seconds,
-            )
-        elif now - self._away_since > self._seconds:
-            raise InfrastructureFailure(
-                f"step '{self._task_id}': the Docker daemon has not answered for {now - self._away_since:.0f} s, longer than "
-                f"[mlops] daemon_patience ({self._seconds:g}): {error}; what runs in its container goes on, and the next try follows it"
-            ) from error
-
-    def answered(self) -> None:
-        """Note that the daemon is there."""
-        if self._away_since is not None:
-            self._log.info("The Docker daemon answers again after %.0f s", self._clock() - self._away_since)
-            self._away_since = None
-
-    def _is_away(self, error: Exception) -> bool:
-        """Whether an error is the daemon's absence; one that is there may fail at one thing and must be heard."""
+    def is_away(self, error: BaseException) -> bool:
+        """A daemon that is there may fail at one thing and must be heard."""
         if not isinstance(error, APIError):
             return isinstance(error, RequestException | OSError)
         if error.status_code in _GATEWAYS:
@@ -127,14 +58,14 @@ class Patience:
             return False
 
 
-def start(patience: Patience, container: str) -> None:
+def start(daemon: Patience, container: str) -> None:
     """
     Start a container, once: a daemon that is asked to start one whose program has ended meanwhile would run it again.
 
     :raises InfrastructureFailure: if the daemon has been away for too long
     :raises docker.errors.APIError: if it refuses
     """
-    cli, asked = patience.cli, False
+    cli, asked = daemon.cli, False
 
     def once() -> None:
         nonlocal asked
@@ -144,7 +75,7 @@ def start(patience: Patience, container: str) -> None:
         asked = True
         cli.start(container)
 
-    patience.ask(once)
+    daemon.ask(once)
 
 
 def clients_of(operator: DockerStepOperator) -> list[dict[str, Any]]:

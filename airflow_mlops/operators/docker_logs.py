@@ -1,95 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The output of a container, followed beside the wait for its end.
-
-The verdict on a step never hangs on this. Where the stream breaks or falls silent it is opened again from the last line that was
-seen, and what was shown already is left out, so that nothing is lost or doubled; memory does not grow with the output.
-"""
+"""The output of a Docker container, read again from the daemon's log; of one with a terminal, counted by bytes."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import suppress
-from datetime import datetime
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError
+
+from airflow_mlops.operators import log_following
 
 if TYPE_CHECKING:
     from docker import APIClient
 
     from airflow_mlops.operators.logs import LineLog
 
-SILENCE = 60.0
-"""Seconds without output after which the stream is opened anew: a broken connection and a silent program look the same."""
-
-DRAIN_SILENCE = 10.0
-"""The same when the program has ended, and its output only needs to be read."""
-
-DRAIN = 600.0
-"""Seconds that the output of a program that has ended may take. What is left then is not shown."""
-
-_PAUSE = 1.0
 _PIECE = 4096
-_STAMP = len("2026-01-31T12:00:00.123456789Z")
 _GONE = (404, 409)
 """What the daemon answers about a container that was removed, or is being removed."""
 
 
-class Seen:
+class Follower(log_following.Follower):
     """
-    Tells lines that were shown from those that were not: when a stream is read again, and where a daemon that rotates a log repeats it.
-
-    A line is known by its time, to the nanosecond, and its content. The last ones are kept, not the last one alone: standard output and
-    standard error are stamped apart, so that their order may differ from that of their times.
-    """
-
-    def __init__(self, keep: int = 1000) -> None:
-        self._keep = keep
-        self._last: deque[tuple[bytes, int]] = deque()
-        self._known: Counter[tuple[bytes, int]] = Counter()
-        self._latest = b""
-        self._at_latest = 0
-        self._skip = 0
-
-    def rewind(self) -> int | None:
-        """The stream begins anew: from which second it is needed, since the epoch; ``None`` for all of it."""
-        self._skip = self._at_latest
-        if len(self._last) < self._keep:
-            return None
-        return int(datetime.fromisoformat(self._last[0][0][:19].decode() + "+00:00").timestamp())
-
-    def is_new(self, stamp: bytes, content: bytes) -> bool:
-        """Whether a line has not been shown yet; from now on it has."""
-        line = (stamp, hash(content))
-        if stamp > self._latest:
-            self._latest, self._at_latest, self._skip = stamp, 1, 0
-        elif stamp == self._latest and not (line in self._known and content.endswith(b"\n")):
-            # The pieces of a long line have one time, and may be alike: they are counted. Whole lines are stamped one by one.
-            if self._skip:
-                self._skip -= 1
-                return False
-            self._at_latest += 1
-        elif line in self._known or (len(self._last) == self._keep and stamp <= self._last[0][0]):
-            # What is repeated comes up to the latest line again.
-            self._skip = self._at_latest
-            return False
-        self._last.append(line)
-        self._known[line] += 1
-        if len(self._last) > self._keep:
-            gone = self._last.popleft()
-            self._known[gone] -= 1
-            if not self._known[gone]:
-                del self._known[gone]
-        return True
-
-
-class Follower:
-    """
-    Show a container's output, in a thread of its own.
+    Show a container's output.
 
     :param tty: whether the container has a terminal: then its output is a stream of bytes, and carries no times
     """
@@ -97,93 +31,26 @@ class Follower:
     def __init__(self, cli: APIClient, container: str, lines: LineLog, log: Any, *, tty: bool) -> None:
         self._cli = cli
         self._container = container
-        self._lines = lines
-        self._log = log
         self._tty = tty
-        self._ended = threading.Event()
-        self._given_up = False
-        self._stream: Any = None
-        self._seen = Seen()
         self._shown_bytes = 0
-        self._heard = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="container-log", daemon=True)
-        self._thread.start()
+        super().__init__(lines, log)
 
-    def look_after(self) -> None:
-        """Open the stream anew if it has been silent for long. To be called now and then."""
-        if time.monotonic() - self._heard > SILENCE:
-            self._reopen()
+    def _opened(self, since: int | None) -> Iterable[bytes]:
+        stream: Iterable[bytes] = self._cli.logs(
+            self._container, stream=True, follow=True, timestamps=True, since=since
+        )
+        return stream
 
-    def finish(self, seconds: float = DRAIN) -> None:
-        """Read what is left when the container has ended, as long as something comes."""
-        self._ended.set()
-        end = time.monotonic() + seconds
-        self._heard = time.monotonic()
-        reopened = False
-        while True:
-            self._thread.join(0.5)
-            if not self._thread.is_alive():
-                return
-            now = time.monotonic()
-            silent = now - self._heard > DRAIN_SILENCE
-            if now > end or (silent and reopened):
-                self._log.warning(
-                    "The rest of the container's output is not shown: it does not come, or takes too long"
-                )
-                self._give_up()
-                return
-            if silent:
-                reopened = True
-                self._reopen()
+    def _is_for_good(self, error: Exception) -> bool:
+        """The container is gone, or its logging driver keeps nothing."""
+        return _not_readable(error) or (isinstance(error, APIError) and error.status_code in _GONE)
 
-    def _give_up(self) -> None:
-        self._given_up = True
-        self._reopen()
-        self._thread.join(1)
-
-    def _reopen(self) -> None:
-        """Close the stream under the thread that reads it, which then opens it again."""
-        self._heard = time.monotonic()
-        if self._stream is not None:
-            with suppress(Exception):  # it may have ended a moment ago
-                self._stream.close()
-
-    def _run(self) -> None:
-        told = False
-        try:
-            while not self._given_up:
-                # A stream that was opened after the end and shows nothing new: then everything was shown.
-                ended, news = self._ended.is_set(), True
-                try:
-                    news = self._read_terminal() if self._tty else self._read()
-                except Exception as error:  # noqa: BLE001 - whatever breaks the stream, the container is judged by its state
-                    if _is_for_good(error):
-                        if _not_readable(error) and not ended:
-                            self._attach()
-                        return
-                    if not told and not self._given_up:
-                        told = True
-                        self._log.warning("The container's output is interrupted: %s", error)
-                if ended and not news:
-                    return
-                self._ended.wait(_PAUSE)
-        finally:
-            self._lines.close()
+    def _read_otherwise(self, error: Exception) -> None:
+        if _not_readable(error):
+            self._attach()
 
     def _read(self) -> bool:
-        """Show what is new until the stream ends; whether anything was."""
-        news = False
-        since = self._seen.rewind()
-        self._stream = self._cli.logs(self._container, stream=True, follow=True, timestamps=True, since=since)
-        for frame in self._stream:
-            self._heard = time.monotonic()
-            # A frame that begins with no time comes from something else than Docker's own engine.
-            is_stamped = frame[_STAMP : _STAMP + 1] == b" "
-            stamp, content = (frame[:_STAMP], frame[_STAMP + 1 :]) if is_stamped else (b"", frame)
-            if not is_stamped or self._seen.is_new(stamp, content):
-                news = True
-                self._lines.write(content)
-        return news
+        return self._read_terminal() if self._tty else super()._read()
 
     def _read_terminal(self) -> bool:
         """The same for a terminal's output, which carries no times: from its beginning, less what was shown."""
@@ -202,11 +69,6 @@ class Follower:
         for piece in self._stream:
             self._heard = time.monotonic()
             self._lines.write(piece)
-
-
-def _is_for_good(error: Exception) -> bool:
-    """Whether asking again is no use: the container is gone, or its logging driver keeps nothing."""
-    return _not_readable(error) or (isinstance(error, APIError) and error.status_code in _GONE)
 
 
 def _not_readable(error: Exception) -> bool:

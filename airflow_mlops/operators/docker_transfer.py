@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 Owner = tuple[int, int] | None
 """uid and gid that the program runs as; ``None`` if only the image knows."""
 
-OPEN_TO_ALL = 0o777
-"""For folders that the program writes to, when nobody here knows its uid."""
-
 
 class Transfer(Protocol):
     """One way for files into a container and out of it."""
@@ -70,7 +67,7 @@ class BindTransfer:
             writable["checkpoint"] = attempt.checkpoint
         if self._owner != (os.getuid(), os.getgid()):
             for folder in (*writable.values(), *attempt.outputs.iterdir()):
-                folder.chmod(OPEN_TO_ALL)
+                folder.chmod(staging.OPEN_TO_ALL)
         mounts = [self._mount(name, path, read_only=False) for name, path in writable.items()]
         mounts += [self._mount(f"inputs/{name}", path, read_only=True) for name, path in attempt.staged.items()]
         mounts.append(self._mount("step.json", attempt.step_json, read_only=True))
@@ -124,7 +121,7 @@ class VolumeTransfer:
         """The contract's folders: what is read belongs to root and may be written by nobody, what is written belongs to the program."""
         attempt, root = self._attempt, CONTAINER_ROOT.lstrip("/")
         uid, gid = self._owner or (0, 0)
-        mode = 0o755 if self._owner else OPEN_TO_ALL
+        mode = 0o755 if self._owner else staging.OPEN_TO_ALL
         yield ArchiveItem(root, None, 0o755, 0, 0)
         yield ArchiveItem(f"{root}/outputs", None, mode, uid, gid)
         for folder in sorted(attempt.outputs.iterdir()):

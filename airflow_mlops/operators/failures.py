@@ -93,6 +93,10 @@ class InfrastructureFailure(StepFailure):
     budget = "infra_retries"
 
 
+class ServiceAway(InfrastructureFailure):
+    """What runs the program does not answer; the program may go on."""
+
+
 class StepStopped(StepFailure):
     """Airflow asked for the step to be stopped, and it was."""
 

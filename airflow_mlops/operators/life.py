@@ -25,7 +25,7 @@ from airflow_mlops.artifacts import (
     instance_id,
     new_attempt_id,
 )
-from airflow_mlops.operators import budgets, ownership, staging
+from airflow_mlops.operators import budgets, ownership
 from airflow_mlops.operators.adoption import adopt, clean_up, clear_dead, clear_evidence, ensure_supervised
 from airflow_mlops.operators.attempt import Attempt, Ended
 from airflow_mlops.operators.failures import (
@@ -209,6 +209,7 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
         attempt.invocation = invocation_of(operator, context, attempt, inputs, parameters)
         return seal_of(operator, context, attempt, inputs, parameters)
 
+    attempt.inputs = inputs
     seal = adopt(operator, attempt, inputs, resolve)
     if seal is None:
         if attempt.identity.try_number > attempt.identity.generation:
@@ -216,7 +217,7 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
         if operator.keep_failed and attempt.identity.try_number > 1:
             clear_evidence(attempt)
         attempt.make()
-        staging.stage(operator, attempt, inputs)
+        operator.stage_files(attempt, inputs)
         seal = resolve()
         attempt.step_json.write_bytes(seal.to_bytes())
         attempt.store.put_if_absent(f"{attempt.key}/step.json", seal.to_bytes())
@@ -234,11 +235,11 @@ def _run(operator: StepOperator, attempt: Attempt) -> Ended:
         ended = operator.run_program(attempt)
     except StepFailure:
         try:
-            staging.keep_checkpoint(attempt)
+            operator.keep_checkpoint(attempt)
         except (ArtifactError, OSError) as error:
             operator.log.warning("The checkpoint could not be kept: %s", error)
         raise
-    staging.keep_checkpoint(attempt)
+    operator.keep_checkpoint(attempt)
     return ended
 
 

@@ -33,7 +33,7 @@ def check_runtime(operator: StepOperator, settings: Settings) -> None:
 
     :raises PolicyViolation: if so
     """
-    _allow(
+    allow(
         operator,
         f"runs in runtime '{operator.runtime}'",
         operator.runtime,
@@ -50,19 +50,19 @@ def check_container(operator: DockerStepOperator, settings: Settings) -> None:
     """
     network, ipc = operator.network_mode, operator.ipc_mode
     if network not in _OWN_NETWORKS:
-        _allow(operator, f"asks for network '{network}'", network, settings.allowed_networks, "allowed_networks")
+        allow(operator, f"asks for network '{network}'", network, settings.allowed_networks, "allowed_networks")
     if ipc not in _OWN_IPC:
-        _allow(operator, f"asks for ipc_mode '{ipc}'", ipc, settings.allowed_ipc_modes, "allowed_ipc_modes")
-    for capability in _capabilities(operator.cap_add):
-        _allow(
+        allow(operator, f"asks for ipc_mode '{ipc}'", ipc, settings.allowed_ipc_modes, "allowed_ipc_modes")
+    for capability in capabilities(operator.cap_add):
+        allow(
             operator,
             f"asks for capability {capability}",
             capability,
-            _capabilities(settings.allowed_capabilities),
+            capabilities(settings.allowed_capabilities),
             "allowed_capabilities",
         )
     if _is_root(operator.user) and os.getuid() != 0:
-        _allow(operator, f"asks for user '{operator.user}'", "root", settings.allowed_users, "allowed_users")
+        allow(operator, f"asks for user '{operator.user}'", "root", settings.allowed_users, "allowed_users")
     for request in operator.device_requests or ():
         wanted = [name for names in request.get("Capabilities") or request.get("capabilities") or () for name in names]
         if "gpu" not in wanted:
@@ -81,14 +81,21 @@ def hardening(operator: DockerStepOperator, settings: Settings) -> dict[str, Any
     read_only = {"read_only": True, "tmpfs": {"/tmp": ""}} if settings.read_only_root else {}  # noqa: S108 - in the container
     return {
         "cap_drop": ["ALL"],
-        "cap_add": _capabilities(operator.cap_add) or None,
+        "cap_add": capabilities(operator.cap_add) or None,
         "security_opt": ["no-new-privileges:true"],
         "pids_limit": settings.pids_limit,
         **read_only,
     }
 
 
-def _allow(operator: StepOperator, what: str, value: str, patterns: Iterable[str], setting: str) -> None:
+def allow(operator: StepOperator, what: str, value: str, patterns: Iterable[str], setting: str) -> None:
+    """
+    Let a step have what one of some patterns allows.
+
+    :param what: what it asks for, as the message says it
+    :param setting: the option of the deployment that the patterns are from
+    :raises PolicyViolation: if none does
+    """
     listed = tuple(patterns)
     if not any(fnmatchcase(value, pattern) for pattern in listed):
         raise PolicyViolation(
@@ -97,7 +104,7 @@ def _allow(operator: StepOperator, what: str, value: str, patterns: Iterable[str
         )
 
 
-def _capabilities(names: Iterable[str] | None) -> list[str]:
+def capabilities(names: Iterable[str] | None) -> list[str]:
     """Capabilities as the kernel spells them, without ``CAP_``."""
     return [str(name).upper().removeprefix("CAP_") for name in names or ()]
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.artifacts import Artifact, Manifest, Seal, collect, commit, protect, seal_outputs
 
 if TYPE_CHECKING:
+    from airflow_mlops.artifacts.digests import Digested
+    from airflow_mlops.artifacts.outputs import Collected
     from airflow_mlops.operators.attempt import Attempt, Ended
     from airflow_mlops.spec.parts import Output
 
@@ -33,9 +35,11 @@ def commit_outputs(
     :raises AlreadyCommitted: if another attempt of this generation was first
     """
     ended_at = time.time()
-    collected = collect(attempt.outputs, declared)
+    collected = ended.collected or collect(attempt.outputs, declared)
+    if ended.collected is None:
+        _store(collected, declared, attempt)
     artifacts = {
-        name: _stored(name, declared[name], digested, collected.metrics.get(name, {}), attempt)
+        name: _artifact(name, declared[name], digested, collected.metrics.get(name, {}), attempt)
         for name, digested in collected.artifacts.items()
     }
     seal_outputs(attempt.store, attempt.key, collected)
@@ -111,15 +115,24 @@ def _commit(
     return commit(attempt.store, place, manifest).to_json()
 
 
-def _stored(name: str, output: Output, digested: Any, metadata: Mapping[str, Any], attempt: Attempt) -> Artifact:
-    relative = f"{name}/{output.file}" if output.file else name
-    key = f"{attempt.key}/outputs/{relative}"
-    if attempt.store.local_path(key) is None:
-        attempt.store.upload(attempt.outputs / relative, key)
+def _store(collected: Collected, declared: Mapping[str, Output], attempt: Attempt) -> None:
+    """Bring artifacts into a store that the program did not write to itself."""
+    for name in collected.artifacts:
+        relative = _relative(name, declared[name])
+        key = f"{attempt.key}/outputs/{relative}"
+        if attempt.store.local_path(key) is None:
+            attempt.store.upload(attempt.outputs / relative, key)
+
+
+def _relative(name: str, output: Output) -> str:
+    return f"{name}/{output.file}" if output.file else name
+
+
+def _artifact(name: str, output: Output, digested: Digested, metadata: Mapping[str, Any], attempt: Attempt) -> Artifact:
     return Artifact(
         name=name,
         type=output.type,
-        uri=attempt.store.uri(key),
+        uri=attempt.store.uri(f"{attempt.key}/outputs/{_relative(name, output)}"),
         digest=digested.digest,
         size=digested.size,
         is_tree=digested.is_tree,

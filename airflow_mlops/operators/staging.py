@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from airflow_mlops.operators.settings import Settings
 
 
+OPEN_TO_ALL = 0o777
+"""For folders that a program writes to, when nobody here knows its uid."""
+
+
 def stage(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs) -> None:
     """
     Bring a step's inputs, source and checkpoint to the worker, and make the folders of outputs that name a file. Files of a local store are
@@ -36,8 +40,8 @@ def stage(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs) -> N
         if name not in inputs.unstaged:
             relative = f"{name}/{artifact.file}" if artifact.file else name
             attempt.staged[relative] = _local(artifact, attempt)
-    if operator.source is not None:
-        _stage_source(operator, attempt, Path(operator.source))
+    if (found := stage_source(operator, attempt)) is not None:
+        unpack_source(found, attempt.source)
     if operator.checkpoint:
         _stage_checkpoint(attempt)
 
@@ -104,15 +108,24 @@ def check_host_path(path: Path, settings: Settings) -> None:
     )
 
 
-def _stage_source(operator: StepOperator, attempt: Attempt, folder: Path) -> None:
+def stage_source(operator: StepOperator, attempt: Attempt) -> bytes | None:
+    """
+    Put a step's code into the store, unless another step of the run has.
+
+    :return: the packed code; ``None`` if there is none
+    :raises BadStep: if its folder is not there
+    """
+    if operator.source is None:
+        return None
+    folder = Path(operator.source)
     if not folder.is_dir():
         raise BadStep(f"source folder {folder} does not exist on this worker")
     # The first try after a clear packs anew: who mends the code and clears the step wants the new code to run.
     found = source_for(attempt.store, attempt.identity.place, folder, fresh=attempt.identity.begins_anew)
     if found.changed:
         operator.log.info("Step code changed since the run began: %s", ", ".join(found.changed))
-    unpack_source(found.data, attempt.source)
     attempt.source_digest = found.digest
+    return found.data
 
 
 def recall(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs) -> None:
@@ -120,13 +133,18 @@ def recall(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs) -> 
     for name, artifact in inputs.artifacts.items():
         if name not in inputs.unstaged:
             attempt.staged[f"{name}/{artifact.file}" if artifact.file else name] = Path()
-    if operator.source is not None:
-        found = source_for(attempt.store, attempt.identity.place, Path(operator.source), fresh=False)
-        attempt.source_digest = found.digest
+    recall_source(operator, attempt)
     if operator.checkpoint:
         local = attempt.store.local_path(attempt.identity.place.checkpoint_key)
         attempt.checkpoint = local or attempt.workspace / "checkpoint"
         attempt.checkpoint.mkdir(parents=True, exist_ok=True)
+
+
+def recall_source(operator: StepOperator, attempt: Attempt) -> None:
+    """Know which code a step of this run has."""
+    if operator.source is not None:
+        found = source_for(attempt.store, attempt.identity.place, Path(operator.source), fresh=False)
+        attempt.source_digest = found.digest
 
 
 def _stage_checkpoint(attempt: Attempt) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import docker
 import pytest
 
-from airflow_mlops.operators import docker_logs
-from airflow_mlops.operators.docker_logs import Follower, Seen
+from airflow_mlops.operators import log_following
+from airflow_mlops.operators.docker_logs import Follower
+from airflow_mlops.operators.log_following import Seen
 from airflow_mlops.operators.logs import LINE_LIMIT, LineLog
 from tests.parts.proxy import proxied
 
@@ -97,8 +98,8 @@ class TestRealContainers:
     def test_a_silent_stream_is_opened_again_and_nothing_is_doubled(
         self, real: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(docker_logs, "SILENCE", 0.2)  # a minute, outside of tests
-        monkeypatch.setattr(docker_logs, "_PAUSE", 0.1)
+        monkeypatch.setattr(log_following, "SILENCE", 0.2)  # a minute, outside of tests
+        monkeypatch.setattr(log_following, "_PAUSE", 0.1)
         container = Container(real, "echo before; sleep 2; echo after")
         end = time.monotonic() + 1.5
         while time.monotonic() < end:
@@ -109,7 +110,7 @@ class TestRealContainers:
     def test_a_daemon_that_stalls_does_not_hold_up_the_end(
         self, real: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(docker_logs, "DRAIN_SILENCE", 0.5)
+        monkeypatch.setattr(log_following, "DRAIN_SILENCE", 0.5)
         with proxied(f"{tmp_path}/sock", real.removeprefix("unix://")) as proxy:
             cli = docker.APIClient(f"unix://{tmp_path}/sock", version="auto", timeout=1)
             container = Container(real, "echo before; sleep 0.5; echo after", cli)
@@ -120,7 +121,7 @@ class TestRealContainers:
             container.follower.finish()
             container.daemon.remove_container(container.id)
             assert container.lines == ["before"]
-            assert "rest of the container's output is not shown" in caplog.text
+            assert "rest of the program's output is not shown" in caplog.text
 
     def test_a_long_line_that_is_cut_in_its_middle_is_whole(self, real: str, tmp_path: Path) -> None:
         with proxied(f"{tmp_path}/sock", real.removeprefix("unix://")) as proxy:
@@ -184,4 +185,4 @@ def test_times_of_the_daemon_have_the_length_that_is_cut_off(docker_daemon: str,
         (frame,) = list(daemon.logs(container, stream=True, timestamps=True))
     finally:
         daemon.remove_container(container)
-    assert re.fullmatch(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", frame[: docker_logs._STAMP])
+    assert re.fullmatch(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", frame[: log_following._STAMP])
