@@ -43,6 +43,9 @@ class Collected:
         return sum(item.seconds for item in self.artifacts.values())
 
 
+EMPTY_FOLDER = "is an empty folder; expected at least one file in it"
+
+
 class _Missing(Exception):
     """An output was not written; kept apart from outputs that are wrong."""
 
@@ -83,28 +86,33 @@ def _collect_one(folder: Path, name: str, output: Output, collected: Collected, 
     path = output_path(folder, name, output)
     status = _status(folder, path)
     if status is None:
-        raise _Missing(
-            f"output '{name}' was not written: expected {'a file or folder' if output.is_artifact else 'a file'} at "
-            f"outputs/{path.relative_to(folder)} (its path is in MLOPS_OUTPUT_{name.upper()}); the program wrote "
-            f"{_written(folder, path)}"
-        )
+        raise _Missing(not_written(name, output, _written(folder, path)))
     if output.is_parameter:
         collected.parameters[name] = parse_parameter(output.type, _small_file(path, status, MAX_PARAMETER))
         return
     if output.file and stat.S_ISDIR(status.st_mode):
-        raise ValueError(
-            f"outputs/{path.relative_to(folder)} is a folder; expected a file, since the output says file: "
-            f"{output.file}"
-        )
+        raise ValueError(not_a_file(name, output))
     scalars = None
     if output.type == "metrics":
         scalars = parse_metrics(_small_file(path, status, MAX_METRICS), output.keys or ())
     digested = digest_path(path, sync=sync, own=True)
     if not digested.files:
-        raise ValueError("is an empty folder; expected at least one file in it")
+        raise ValueError(EMPTY_FOLDER)
     if scalars is not None:
         collected.metrics[name] = scalars
     collected.artifacts[name] = digested
+
+
+def not_written(name: str, output: Output, written: str) -> str:
+    """
+    What is wrong with an output that is not there.
+
+    :param written: what lies where it should
+    """
+    return (
+        f"output '{name}' was not written: expected {'a file or folder' if output.is_artifact else 'a file'} at "
+        f"outputs/{name}{f'/{output.file}' if output.file else ''} (its path is in MLOPS_OUTPUT_{name.upper()}); the program wrote {written}"
+    )
 
 
 def _status(folder: Path, path: Path) -> os.stat_result | None:
@@ -154,4 +162,14 @@ def _names(parent: Path, folder: Path) -> str:
             )
     except OSError:
         return ""
+    return listed_names(names)
+
+
+def not_a_file(name: str, output: Output) -> str:
+    """What is wrong with a folder in place of an output's file."""
+    return f"outputs/{name}/{output.file} is a folder; expected a file, since the output says file: {output.file}"
+
+
+def listed_names(names: list[str]) -> str:
+    """Names of files as a message shows them."""
     return listed([name if name.isprintable() else ascii(name) for name in names], "file")
