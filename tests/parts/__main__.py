@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-``python -m tests.parts up``: a Docker daemon and the images, for a person; ``images``: the images alone; ``down``: stop
-that daemon.
+``python -m tests.parts up``: a Docker daemon and the images, for a person; ``images``: the images and the programs of a cluster alone;
+``down``: stop that daemon.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 import time
 
+from tests.parts.cluster_build import cluster_programs
 from tests.parts.docker import OwnDaemon, docker_session
-from tests.parts.images import busybox, python_sklearn
+from tests.parts.images import busybox, python_sklearn, stager
 from tests.parts.requirement import Unavailable
 
 
@@ -19,9 +20,13 @@ def up(*, keep: bool) -> None:
     started = time.monotonic()
     with docker_session(keep=keep) as url:
         print(f"docker at {url} ({time.monotonic() - started:.1f} s)", flush=True)
-        for load in (busybox, python_sklearn):
+        for load in (busybox, python_sklearn, stager):
             started = time.monotonic()
             print(f"image {load(url)} ({time.monotonic() - started:.1f} s)", flush=True)
+        if keep:
+            return
+        started = time.monotonic()
+        print(f"programs of a cluster in {cluster_programs()} ({time.monotonic() - started:.1f} s)", flush=True)
 
 
 def main(arguments: list[str]) -> int:

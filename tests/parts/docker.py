@@ -48,11 +48,17 @@ def answers(url: str) -> bool:
         client.close()
 
 
+INSTANCE_OF_PODS = "pods"
+"""Name of the Airflow of those tests whose pods have a container beside them; they may run at the same time as the tests of containers."""
+
+
 def things_of_steps() -> set[str]:
-    """Ids of the containers and names of the volumes of all steps that are on the daemon."""
+    """Ids of the containers and names of the volumes of steps that are on the daemon."""
     label = ["--filter", "label=mlops.managed=true"]
     listings = ["docker", "ps", "-aq", *label], ["docker", "volume", "ls", "-q", *label]
-    return {word for command in listings for word in subprocess.check_output(command, text=True).split()}
+    others = ["docker", "ps", "-aq", "--filter", f"label=mlops.instance={INSTANCE_OF_PODS}"]
+    found = {word for command in listings for word in subprocess.check_output(command, text=True).split()}
+    return found - set(subprocess.check_output(others, text=True).split())
 
 
 _OF_OTHERS: set[str] = set()

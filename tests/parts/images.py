@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -122,6 +123,39 @@ def build_busybox(scratch: Path) -> Path:
             (tree / "bin" / name).symlink_to("busybox")
     (tree / "usr/bin/env").symlink_to("/bin/busybox")  # what #! lines name
     return packed(tree, scratch / "image.tar")
+
+
+STAGER = ROOT / "stager"
+
+
+def build_stager(scratch: Path) -> Path:
+    """Make the archive of the stager's image as its Dockerfile does: the static program, and certificates."""
+    from tests.parts.s3 import go_command
+
+    command = re.search(
+        r"^RUN CGO_ENABLED=0 go (build .*) -o /stager \.$", (STAGER / "Dockerfile").read_text(), re.MULTILINE
+    )
+    if command is None:
+        raise ValueError(
+            f"{STAGER}/Dockerfile: no line that builds the stager was found; the tests build it by the same command"
+        )
+    tree = scratch / "tree"
+    (tree / "etc/ssl/certs").mkdir(parents=True)
+    shutil.copy("/etc/ssl/certs/ca-certificates.crt", tree / "etc/ssl/certs")
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
+    run([*go_command(), *shlex.split(command[1]), "-o", str(tree / "stager"), "."], cwd=STAGER, env=environment)
+    return packed(tree, scratch / "image.tar")
+
+
+def stager(url: str) -> str:
+    """Return the name of the stager's image, which the daemon has."""
+    kinds = (".go", ".mod", ".sum")
+    sources = {
+        path.name: path.read_text() for path in STAGER.iterdir() if path.suffix in kinds or path.name == "Dockerfile"
+    }
+    name = f"mlops-stager:{recipe_hash([FORMAT, sources])}"
+    change = 'ENTRYPOINT ["/stager"]'
+    return _with_client(url, lambda client: loaded(client, name, "mlops-stager:1", build_stager, change))
 
 
 def loaded(client: docker.DockerClient, name: str, alias: str, build: Callable[[Path], Path], change: str) -> str:

@@ -2,7 +2,7 @@
 """
 What happens to a test whose part is not on this machine: it skips and says why, or fails where the part is required.
 
-``MLOPS_REQUIRE=docker,s3,airflow`` names the parts that must be there. A continuous integration run sets it, so that a
+``MLOPS_REQUIRE=docker,s3,kubernetes,airflow`` names the parts that must be there. A continuous integration run sets it, so that a
 green run cannot mean that nothing was tested.
 """
 
@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-PARTS = ("airflow", "browser", "docker", "s3")
+PARTS = ("airflow", "browser", "docker", "kubernetes", "s3")
 VARIABLE = "MLOPS_REQUIRE"
 
 

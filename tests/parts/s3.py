@@ -15,6 +15,7 @@ import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,34 +80,53 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A running S3 server that no other session uses."""
-    folder = tmp_path_factory.mktemp("s3")
+@contextmanager
+def running_s3(folder: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
+    """
+    A server on one address of this host.
+
+    :param folder: an empty one
+    :raises Unavailable: if it cannot be had
+    """
     port = free_port()
 
     def answers() -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
+            return probe.connect_ex((host, port)) == 0
 
     (folder / "data").mkdir()
+    options = ["--access", KEY, "--secret", SECRET, "--port", f"{host}:{port}"]
+    command = [str(server_program()), *options, "posix", str(folder / "data")]
+    pid = start_server(command, folder / "server.log", answers, seconds=20)
     try:
-        options = ["--access", KEY, "--secret", SECRET, "--port", f"127.0.0.1:{port}"]
-        command = [str(server_program()), *options, "posix", str(folder / "data")]
-        pid = start_server(command, folder / "server.log", answers, seconds=20)
-    except (Unavailable, subprocess.SubprocessError) as reason:
-        unavailable("s3", reason)
-    yield S3Server(f"http://127.0.0.1:{port}", folder / "data")
-    stop_server(pid)
+        yield S3Server(f"http://{host}:{port}", folder / "data")
+    finally:
+        stop_server(pid)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A running S3 server that no other session uses."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(running_s3(tmp_path_factory.mktemp("s3")))
+        except (Unavailable, subprocess.SubprocessError) as reason:
+            unavailable("s3", reason)
+        yield server
 
 
 @pytest.fixture
 def s3_store_url(s3_server: S3Server) -> tuple[str, dict[str, Any]]:
     """URL of an empty place in a bucket of its own, and the storage options that open it."""
+    return new_bucket(s3_server)
+
+
+def new_bucket(server: S3Server) -> tuple[str, dict[str, Any]]:
+    """URL of an empty place in a new bucket, and the storage options that open it."""
     try:
         import s3fs
     except ImportError:
         unavailable("s3", "s3fs is not installed; run: pip install 'airflow-provider-mlops[s3]'")
     bucket = f"bucket-{uuid.uuid4().hex[:12]}"
-    s3fs.S3FileSystem(**s3_server.storage_options).mkdir(bucket)
-    return f"s3://{bucket}/prefix", s3_server.storage_options
+    s3fs.S3FileSystem(**server.storage_options).mkdir(bucket)
+    return f"s3://{bucket}/prefix", server.storage_options
