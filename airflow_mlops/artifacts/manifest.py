@@ -150,7 +150,9 @@ class SealedRuntime(BaseModel):
     checkpoint: bool = Field(default=False, description="Whether it has a checkpoint folder")
     secrets: dict[str, dict[str, str]] = Field(default_factory=dict, description="Secrets by reference")
     venv: str | None = Field(default=None, description="Virtual environment of a process")
+    disk: int | None = Field(default=None, description="Bytes of the node's disk")
     docker: dict[str, Any] = Field(default_factory=dict, description="Daemon and network of a container")
+    kubernetes: dict[str, Any] = Field(default_factory=dict, description="Cluster and further parts of a pod")
     image_id: str | None = Field(default=None, description="Id of the image, where the program was started")
 
 

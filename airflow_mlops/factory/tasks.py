@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from airflow_mlops.factory.callbacks import CallbackFactory
     from airflow_mlops.spec.graph import Pipeline, Step
 
-OPERATOR_MODULES = {"process": "airflow_mlops.operators.process", "docker": "airflow_mlops.operators.docker"}
+OPERATOR_MODULES = {
+    "process": "airflow_mlops.operators.process",
+    "docker": "airflow_mlops.operators.docker",
+    "kubernetes": "airflow_mlops.operators.kubernetes",
+}
 """Where the operators of a runtime are. A module is imported by the first step that needs it: a DAG of processes loads no Docker client."""
 
 
@@ -59,6 +63,8 @@ class TaskFactory:
             return self._class("process", spec.kind)(
                 venv=str(self._pipeline.path_of(venv)) if venv is not None else None, **arguments
             )
+        if spec.runtime == "kubernetes":
+            return self._class("kubernetes", spec.kind)(pod=spec.pod or None, **arguments, **spec.kubernetes)
         return self._class("docker", spec.kind)(**arguments, **spec.docker)
 
     def _class(self, runtime: str, kind: str) -> Any:

@@ -11,7 +11,7 @@ from airflow_mlops.spec.building import Builder, Location, Report
 from airflow_mlops.spec.containers import check_container
 from airflow_mlops.spec.documents import KEY
 from airflow_mlops.spec.graph import Step
-from airflow_mlops.spec.models import PROGRAM_KINDS, STEP_KEYS, StepSpec
+from airflow_mlops.spec.models import CONTAINER_RUNTIMES, PROGRAM_KINDS, STEP_KEYS, StepSpec
 from airflow_mlops.spec.parts import PARAMETER_TYPES
 from airflow_mlops.spec.problems import did_you_mean, one_of
 from airflow_mlops.spec.programs import missing_script
@@ -93,12 +93,12 @@ class Checks:
 
     def _check_program(self, step: Step) -> None:
         spec, broken = step.spec, self._builder.is_broken
-        if spec.runtime == "docker":
+        if spec.runtime in CONTAINER_RUNTIMES:
             if spec.image is None and not broken(step, "image") and not broken(step, "runtime"):
                 self._say(
                     step,
                     (),
-                    f"step '{spec.name}' has no image, which runtime 'docker' needs"
+                    f"step '{spec.name}' has no image, which runtime '{spec.runtime}' needs"
                     f"; expected 'image', here or in 'defaults'",
                 )
             for keys, message in check_container(spec):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What no Docker daemon takes, whatever image runs: told when a spec is read, not by a task at night."""
+"""What no container engine takes, whatever image runs: told when a spec is read, not by a task at night."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.spec.documents import KEY
 from airflow_mlops.spec.forms import cut
 from airflow_mlops.spec.passthrough import check_docker
+from airflow_mlops.spec.pod_keywords import check_kubernetes
 from airflow_mlops.spec.quantities import format_bytes
 
 if TYPE_CHECKING:
@@ -73,3 +74,5 @@ def check_container(spec: StepSpec) -> Iterator[Problem]:
         targets.add(target)
     for name, message in check_docker(spec.docker):
         yield ("docker", name, KEY), message
+    for name, message in check_kubernetes(spec.kubernetes):
+        yield ("kubernetes", name, KEY), message

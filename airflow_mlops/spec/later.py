@@ -4,15 +4,12 @@
 from __future__ import annotations
 
 LATER_KINDS = frozenset(("gate", "pick", "approve", "register", "serve"))
-LATER_RUNTIMES = frozenset(("kubernetes",))
 LATER_RULES = frozenset(("foreach", "choose"))
 """Keys that make a group follow a rule."""
 
 LATER_STEP_KEYS = LATER_RULES | frozenset(
     (
         "reuse",
-        "kubernetes",
-        "pod",
         "require",
         "on_fail",
         "from",
@@ -27,7 +24,7 @@ LATER_STEP_KEYS = LATER_RULES | frozenset(
         "otherwise",
     )
 )
-LATER_TOP_KEYS = frozenset(("finally", "reuse", "kubernetes", "pod"))
+LATER_TOP_KEYS = frozenset(("finally", "reuse"))
 
 
 def comes_later(entry: object) -> str | None:

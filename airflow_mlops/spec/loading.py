@@ -16,6 +16,7 @@ from airflow_mlops.spec.checks import Checks
 from airflow_mlops.spec.documents import KEY, compose, exists, locate, read_text, start
 from airflow_mlops.spec.forms import kind_of
 from airflow_mlops.spec.graph import Group, Pipeline
+from airflow_mlops.spec.models import CONTAINER_RUNTIMES
 from airflow_mlops.spec.overlays import apply_environment, known_environments
 from airflow_mlops.spec.params import check_param, to_param
 from airflow_mlops.spec.problems import (
@@ -40,7 +41,7 @@ _PLACEHOLDER = re.compile(rf"step '{PLACEHOLDER}(?:[0-9]+-)*([0-9]+)'")
 MAX_FINDINGS = 300
 """Problems after which nobody looks on: many more than are shown, few enough for a nearest name to each."""
 
-RUNTIMES = ("process", "docker")
+RUNTIMES = ("process", "docker", "kubernetes")
 
 
 def load_pipeline(
@@ -55,19 +56,18 @@ def load_pipeline(
     :param path: the file; other paths in it are relative to its folder
     :param environment: name of the overlay to apply; ``None`` applies none
     :param default_environment: overlay to apply when ``environment`` names none, where the file has it
-    :param runtime: ``process`` or ``docker`` for all steps that run a program, whatever the spec says
+    :param runtime: ``process``, ``docker`` or ``kubernetes`` for all steps that run a program, whatever the spec says
     :raises SpecError: with every problem of the file at once
     """
     file = Path(path)
     if runtime is not None and runtime not in RUNTIMES:
-        later = " is not supported yet" if runtime == "kubernetes" else ""
         raise SpecError(
             [
                 Problem(
                     str(file),
                     0,
                     0,
-                    f"runtime '{runtime}'{later}; expected {one_of(RUNTIMES)}{did_you_mean(runtime, RUNTIMES)}",
+                    f"runtime '{runtime}'; expected {one_of(RUNTIMES)}{did_you_mean(runtime, RUNTIMES)}",
                 )
             ]
         )
@@ -185,7 +185,7 @@ class _Loading:
         aliases = {*spec.images, *spec.images.values()}
         for step in tree.steps():
             checks.check(step)
-            if spec.images and step.spec.runtime == "docker":
+            if spec.images and step.spec.runtime in CONTAINER_RUNTIMES:
                 self._check_alias(step, aliases)
         self._check_params(spec)
         if spec.schedule == "@continuous" and (spec.max_active_runs or 1) > 1:

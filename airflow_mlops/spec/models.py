@@ -60,7 +60,9 @@ from airflow_mlops.spec.scheduling import AnySchedule, Deadline, RunCallbacks, S
 API_VERSION = "mlops/v1"
 
 Kind = Literal["preprocess", "train", "evaluate", "predict", "container", "operator", "import"]
-Runtime = Literal["process", "docker"]
+Runtime = Literal["process", "docker", "kubernetes"]
+CONTAINER_RUNTIMES = ("docker", "kubernetes")
+"""Those that run the program in an image."""
 PROGRAM_KINDS = ("preprocess", "train", "evaluate", "predict", "container")
 KINDS = (*PROGRAM_KINDS, "operator", "import")
 
@@ -76,7 +78,9 @@ class StepOptions(SpecModel):
 
     model_config = ConfigDict(frozen=False)
 
-    runtime: Runtime = Field(default="docker", description="Where the program runs: `process` or `docker`")
+    runtime: Runtime = Field(
+        default="docker", description="Where the program runs: `process`, `docker` or `kubernetes`"
+    )
     image: Text | None = Field(default=None, description="Container image, or an alias from `images` (template)")
     env: dict[EnvName, Word] = Field(default_factory=dict, description="Environment variables (templates)")
     secrets: dict[SecretName, Secret] = Field(default_factory=dict, description="Secrets by reference")
@@ -130,6 +134,14 @@ class StepOptions(SpecModel):
     docker: dict[str, Any] = Field(
         default_factory=dict,
         description="Further arguments of DockerOperator (literals)",
+    )
+    kubernetes: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further arguments of KubernetesPodOperator (literals)",
+    )
+    pod: dict[str, Any] = Field(
+        default_factory=dict,
+        description="What the pod has besides, in Kubernetes' own names, merged as `kubectl patch` does; the program's container is `step`",
     )
     process: Process = Field(default_factory=lambda: _PROCESS, description="Settings of the process runtime")
 

@@ -200,6 +200,7 @@ class Resources(SpecModel):
     memory: Bytes | None = Field(default=None, description="Memory: 512Mi, 2Gi, 1G")
     gpu: int = Field(default=0, ge=0, le=64, description="Number of GPUs")
     shm: Bytes | None = Field(default=None, description="Shared memory (/dev/shm): 256Mi")
+    disk: Bytes | None = Field(default=None, description="Disk of the node, on Kubernetes (ephemeral storage): 10Gi")
 
 
 class Backoff(SpecModel):

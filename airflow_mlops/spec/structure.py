@@ -25,7 +25,7 @@ Location = tuple[Any, ...]
 PLACEHOLDER = "unnamed-"
 """Start of the name of a step whose own cannot be used."""
 
-MERGED = frozenset(("env", "secrets", "resources", "docker", "process", "backoff", "callbacks"))
+MERGED = frozenset(("env", "secrets", "resources", "docker", "kubernetes", "pod", "process", "backoff", "callbacks"))
 """Keys of ``defaults`` that a step's own are merged with."""
 
 AIRFLOWS = frozenset(
@@ -44,6 +44,8 @@ _BY_NAME = frozenset(
         "images",
         "environments",
         "docker",
+        "kubernetes",
+        "pod",
     )
 )
 _MAX_ROUNDS = 4

@@ -12,7 +12,6 @@ from airflow_mlops.spec.documents import KEY
 from airflow_mlops.spec.forms import cut, kind_of
 from airflow_mlops.spec.later import (
     LATER_KINDS,
-    LATER_RUNTIMES,
     LATER_STEP_KEYS,
     LATER_TOP_KEYS,
 )
@@ -248,8 +247,6 @@ def _not_listed(path: Sequence[Any], about: str, value: Any, context: dict[str, 
     if isinstance(value, str):
         if key == "kind" and value in LATER_KINDS:
             return f"{about}: kind '{value}' is not supported yet"
-        if key == "runtime" and value in LATER_RUNTIMES:
-            return f"{about}: runtime '{value}' is not supported yet"
     listed = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
     near = did_you_mean(value, listed) if isinstance(value, str) else ""
     shown = cut(value) if isinstance(value, (str, int, float)) else kind_of(value)

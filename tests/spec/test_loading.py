@@ -202,9 +202,10 @@ steps: [{name: a, kind: container, resources: {cpu: 1}}]
 
     def test_unknown_runtime_is_refused(self) -> None:
         with pytest.raises(
-            SpecError, match="runtime 'kubernetes' is not supported yet; expected one of process, docker"
+            SpecError,
+            match="runtime 'kubernets'; expected one of process, docker, kubernetes; did you mean 'kubernetes'",
         ):
-            load_pipeline(DATA / "breast-cancer.yaml", runtime="kubernetes")
+            load_pipeline(DATA / "breast-cancer.yaml", runtime="kubernets")
 
 
 STEP = "{name: a, kind: container, outputs: {d: dataset, m: model, n: integer, o: object}}"
@@ -263,7 +264,7 @@ STEP = "{name: a, kind: container, outputs: {d: dataset, m: model, n: integer, o
         ("{name: b, kind: container, timeout: 90}", "5:41: 'timeout' of step 'b': 90 is refused: a duration needs a unit"),
         ("{name: b, kind: container, backoff: {initial: 1x}}", "5:51: 'backoff.initial' of step 'b': '1x' is refused: expected a duration"),
         ("{name: b, kind: container, resources: {cpu: lots}}", "'resources.cpu' of step 'b': 'lots' is refused: expected a number of cores"),
-        ("{name: b, kind: container, resources: {memry: 1Gi}}", "5:44: unknown key 'memry' in 'resources' of step 'b'; expected one of cpu, memory, gpu, shm; did you mean 'memory'?"),
+        ("{name: b, kind: container, resources: {memry: 1Gi}}", "5:44: unknown key 'memry' in 'resources' of step 'b'; expected one of cpu, memory, gpu, shm, disk; did you mean 'memory'?"),
         ("{name: b, kind: container, resources: 4}", "'resources' of step 'b' is an integer (4); expected a mapping"),
         ("{name: b, kind: container, secrets: {T: {connection: c}}}", "5:45: 'secrets.T' of step 'b': a secret of a connection names a field"),
         ("{name: b, kind: container, secrets: {T: {variable: v, connection: c}}}", "a secret has exactly one source"),
@@ -279,7 +280,10 @@ STEP = "{name: a, kind: container, outputs: {d: dataset, m: model, n: integer, o
         ("{name: b, kind: container, image: null, docker: null}", "'docker' of step 'b' is null; expected a mapping"),
         ("{name: b, kind: container, params: [q]}", "5:41: step 'b' asks for parameter 'q', which is not declared; expected p"),
         ("{name: b, kind: container, runtime: process}", "5:5: step 'b' has no command, which runtime 'process' needs"),
-        ("{name: b, kind: container, runtime: kubernetes}", "5:41: 'runtime' of step 'b': runtime 'kubernetes' is not supported yet"),
+        ("{name: b, kind: container, runtime: kubernetes}", "5:5: step 'b' has no image, which runtime 'kubernetes' needs"),
+        ("{name: b, kind: container, kubernetes: {on_kill_action: keep_pod}}", "5:45: 'on_kill_action' is reserved: the step keeps its pod"),
+        ("{name: b, kind: container, kubernetes: {node_selectr: {}}}", "unknown argument 'node_selectr' of KubernetesPodOperator"),
+        ("{name: b, kind: container, pod: [x]}", "'pod' of step 'b' is a list; expected a mapping"),
         ("{name: b, kind: gate, require: ['x > 1'], inputs: {x: a.n}}", "5:21: 'kind' of step 'b': kind 'gate' is not supported yet"),
         ("{name: b, kind: container, reuse: false}", "5:32: key 'reuse' in step 'b' is not supported yet"),
         ("{name: b, foreach: {item: x, in: [1]}, steps: [{name: c, kind: traim}]}", "5:15: key 'foreach' in group 'b' is not supported yet"),
