@@ -59,7 +59,11 @@ def main(arguments: list[str]) -> None:
         requirements, age = ENVIRONMENTS[name]
         lock = HERE / f"{name}.txt"
         if age != NEWEST:  # the tools and the examples' packages are today's
-            oldest = ["--resolution=lowest-direct", "--extra=s3"] if age == FLOOR else [f"--exclude-newer={age}"]
+            oldest = (
+                ["--resolution=lowest-direct", "--extra=s3", "--extra=kubernetes"]
+                if age == FLOOR
+                else [f"--exclude-newer={age}"]
+            )
             requirements = compiled(lock, requirements, *oldest, *upgrade).splitlines()
         pins = compiled(lock, requirements, "--extra=dev", "--extra=examples", *upgrade)
         lock.write_text("# Made by: make locks\n" + pins)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.packaging
 
 DISTRIBUTION = "airflow-provider-mlops"
 
-MODULE_OF = {"pyyaml": "yaml"}
+MODULE_OF = {"pyyaml": "yaml", "apache-airflow-providers-cncf-kubernetes": "kubernetes"}
 """Distributions whose module has another name."""
 AIRFLOWS_OWN = {"airflow", "attrs", "cadwyn", "fastapi", "sqlalchemy"}
 """Modules that are part of Airflow's programming interface: whatever version it brings is the right one."""
@@ -111,8 +111,10 @@ class TestImports:
             if "templates" not in file.parts:
                 imported |= top_level_imports(ast.parse(file.read_text()))
         lines = setup_cfg["options"]["install_requires"].split("\n")
+        lines += setup_cfg["options.extras_require"]["kubernetes"].split("\n")
         names = [canonical(line) for line in lines if line and not line.startswith("#")]
-        required = {MODULE_OF.get(name, name) for name in names if not name.startswith("apache-airflow")}
+        modules = {MODULE_OF.get(name, name) for name in names}
+        required = {module for module in modules if not module.startswith("apache-airflow")}
         third_party = imported - set(sys.stdlib_module_names) - {"airflow_mlops"} - AIRFLOWS_OWN
         assert third_party - {"pydantic_core"} == required
 
