@@ -26,7 +26,7 @@ help:  ## show this list
 demo: $(READY)  ## run the example to its table of results
 	$(BIN)/airflow-mlops $(DEMO)
 
-test: $(READY)  ## all tests; parts that are not on this machine skip, MLOPS_REQUIRE=docker,s3,airflow,browser makes them fail
+test: $(READY)  ## all tests; parts that are not on this machine skip, MLOPS_REQUIRE=docker,kubernetes,s3,airflow,browser makes them fail
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-fast: $(READY)  ## under a minute: no containers, no servers, no running Airflow
