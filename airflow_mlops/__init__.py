@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Machine learning pipelines on Airflow: a spec becomes a DAG whose steps run as containers or processes and hand on typed
+Machine learning pipelines on Airflow: a spec becomes a DAG whose steps run as containers, pods or processes and hand on typed
 artifacts.
 
 Names are loaded on first use: provider discovery and the spec tools import this package in processes that must not pay
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
         DockerPreprocessOperator,
         DockerStepOperator,
         DockerTrainOperator,
+        KubernetesContainerOperator,
+        KubernetesEvaluateOperator,
+        KubernetesPredictOperator,
+        KubernetesPreprocessOperator,
+        KubernetesStepOperator,
+        KubernetesTrainOperator,
         ProcessContainerOperator,
         ProcessEvaluateOperator,
         ProcessPredictOperator,
@@ -39,6 +45,12 @@ __all__ = [
     "DockerPreprocessOperator",
     "DockerStepOperator",
     "DockerTrainOperator",
+    "KubernetesContainerOperator",
+    "KubernetesEvaluateOperator",
+    "KubernetesPredictOperator",
+    "KubernetesPreprocessOperator",
+    "KubernetesStepOperator",
+    "KubernetesTrainOperator",
     "ProcessContainerOperator",
     "ProcessEvaluateOperator",
     "ProcessPredictOperator",

@@ -95,7 +95,7 @@ _OPTIONS = {
     ),
     "allowed_runtimes": _option(
         "Where programs of steps may run, separated by spaces or commas. Without process, none runs on a worker itself.",
-        default="process docker",
+        default="process docker kubernetes",
         example="docker",
     ),
     "allowed_networks": _option(
@@ -139,11 +139,32 @@ _OPTIONS = {
         example="stop",
     ),
     "daemon_patience": _option(
-        "How many seconds a Docker daemon may be away while a step's container runs before the try fails; the next try "
-        "follows the container.",
+        "How many seconds a Docker daemon or a Kubernetes API server may be away while a step's program runs, and a registry "
+        "while its image is fetched, before the try fails; the next try follows the program.",
         "integer",
         "300",
         example="900",
+    ),
+    "stager_image": _option(
+        "Image of the containers that carry files between an object store and a step's pod, built from stager/Dockerfile of this "
+        "package. Needed by steps on Kubernetes unless the store is a folder on a volume that pods share.",
+        example="registry.example.com/mlops-stager:1",
+    ),
+    "kubernetes_volumes": _option(
+        "Volumes that workers and pods share, as a JSON object: a folder of the worker, and the volume as a pod's "
+        "specification names it. Steps on Kubernetes then read and write their files where they are.",
+        example='{"/shared": {"persistentVolumeClaim": {"claimName": "mlops"}}}',
+    ),
+    "allowed_service_accounts": _option(
+        "Service accounts that a step's pod may have beside the namespace's default one, separated by spaces or commas; * stands "
+        "for any text. Empty: no others.",
+        example="mlops-steps",
+    ),
+    "pod_start_patience": _option(
+        "How many seconds a step's pod may take until its program starts, waiting for a node among others, before the try fails.",
+        "integer",
+        "3600",
+        example="86400",
     ),
     "verify": _option(
         "How an artifact is compared with what was committed, before a step reads it: always (its content), size, never, or "

@@ -46,7 +46,9 @@ def environment_option(command: Command) -> Command:
 def runtime_option(command: Command) -> Command:
     """``--runtime``, in place of what the spec says."""
     return click.option(
-        "--runtime", type=click.Choice(["process", "docker"]), help="Where programs run, whatever the spec says."
+        "--runtime",
+        type=click.Choice(["process", "docker", "kubernetes"]),
+        help="Where programs run, whatever the spec says.",
     )(command)
 
 

@@ -39,6 +39,10 @@ def render(spec: Path, step: str, params: Sequence[str], environment: str | None
         raise CommandError(
             f"step '{step}' is of kind {chosen.spec.kind}, which runs no program; expected a step that runs one"
         )
+    if chosen.spec.runtime == "kubernetes":
+        raise CommandError(
+            f"step '{step}' runs in a pod, which is no command line; expected --runtime docker, which shows the same program, or process"
+        )
     values = with_defaults(pipeline, read_params(pipeline, params))
     planned = plan(pipeline, chosen, values)
     if chosen.spec.runtime == "process":

@@ -27,6 +27,7 @@ _HOMES = {
         "StepStopped",
         "StepTimeout",
     ),
+    "kubernetes": tuple(f"Kubernetes{kind}Operator" for kind in _KINDS),
     "process": tuple(f"Process{kind}Operator" for kind in _KINDS),
     "references": ("ImportOperator", "WrappedOperator"),
 }

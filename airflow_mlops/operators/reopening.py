@@ -108,7 +108,8 @@ def reopen(
     """
     step, runtime = seal.step, seal.runtime
     if runtime is None or step.runtime not in ("docker", "process"):
-        raise BadStep(f"step '{step.name}' ran no program here; expected a step that ran on Docker or as a process")
+        where = "ran in a pod" if step.runtime == "kubernetes" else "ran no program here"
+        raise BadStep(f"step '{step.name}' {where}; expected a step that ran on Docker or as a process")
     _check_names(seal, runtime)
     try:
         operator = _operator(seal, runtime, argv, terminal)

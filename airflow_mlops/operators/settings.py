@@ -54,6 +54,10 @@ class Settings:
     :param gpu_wait: seconds that a step waits for them
     :param daemon_patience: seconds that a Docker daemon may be away while a step's container runs
     :param require_digest: whether images must be named by digest
+    :param stager_image: image of what carries files between an object store and a pod
+    :param kubernetes_volumes: volumes that workers and pods share: by a worker's folder, the volume as a pod's specification names it
+    :param allowed_service_accounts: service accounts that pods may have, beside the namespace's default one
+    :param pod_start_patience: seconds that a pod may take until its program starts
     """
 
     store_url: str
@@ -66,7 +70,7 @@ class Settings:
     docker_transfer: Transfer = "auto"
     allowed_operators: tuple[str, ...] = ()
     allowed_volumes: tuple[str, ...] = ()
-    allowed_runtimes: tuple[str, ...] = ("process", "docker")
+    allowed_runtimes: tuple[str, ...] = ("process", "docker", "kubernetes")
     allowed_networks: tuple[str, ...] = ()
     allowed_ipc_modes: tuple[str, ...] = ()
     allowed_capabilities: tuple[str, ...] = ()
@@ -79,6 +83,10 @@ class Settings:
     verify: Verify = "auto"
     gpu_devices: tuple[str, ...] = ()
     gpu_wait: float = 3600
+    stager_image: str | None = None
+    kubernetes_volumes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    allowed_service_accounts: tuple[str, ...] = ()
+    pod_start_patience: float = 3600
 
     def open_store(self) -> Store:
         """The store of this deployment; opening it touches no network."""
@@ -146,6 +154,10 @@ def load_settings() -> Settings:
         gpu_devices=_words("gpu_devices"),
         gpu_wait=_count("gpu_wait", 3600),
         daemon_patience=_count("daemon_patience", 300),
+        stager_image=_text("stager_image"),
+        kubernetes_volumes=_json_object("kubernetes_volumes"),
+        allowed_service_accounts=_words("allowed_service_accounts"),
+        pod_start_patience=_count("pod_start_patience", 3600),
     )
 
 

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What is asked of a Kubernetes API server, with patience: pods and the secrets that belong to them, in one namespace.
+
+Whatever is asked may be asked twice, since an answer may be lost. So everything here is such that the second time does no harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kubernetes.client import ApiException, CoreV1Api
+from kubernetes.config import ConfigException
+from kubernetes.watch import Watch
+from urllib3.exceptions import HTTPError
+
+from airflow_mlops.operators import patience
+from airflow_mlops.operators.failures import CannotStart, InfrastructureFailure, PolicyViolation
+
+if TYPE_CHECKING:
+    from kubernetes.client import V1Pod
+
+FINALIZER = "mlops.airflow/harvest"
+"""Keeps a pod's object, and so the exit code of its program, until that was read, whoever deletes the pod."""
+
+WATCH_SECONDS = 30
+"""How long one watch lasts. It tells what happens at once; in between, the caller looks after other things."""
+
+_AWAY = frozenset((0, 401, 429, 500, 502, 503, 504))
+"""Statuses of a server that is restarting, overloaded, behind a gateway that cannot reach it, or was shown a token that has just expired."""
+
+_NOT_FOUND, _FORBIDDEN, _CONFLICT, _GONE, _INVALID, _BAD_REQUEST = 404, 403, 409, 410, 422, 400
+
+
+class Patience(patience.Patience):
+    """
+    Patience with an API server.
+
+    :param renew: makes the client anew, with a token that is valid now
+    """
+
+    who = "the Kubernetes API server"
+    what = "pod"
+    errors = (ApiException, HTTPError, OSError, ConfigException)
+
+    def __init__(self, seconds: float, *, renew: Callable[[], None], **kwargs: Any) -> None:
+        super().__init__(seconds, **kwargs)
+        self._renew = renew
+
+    def is_away(self, error: BaseException) -> bool:
+        """A server that is there and refuses must be heard."""
+        if isinstance(error, ApiException):
+            if error.status == 401:  # noqa: PLR2004 - as HTTP has it
+                self._renew()
+            return (error.status or 0) in _AWAY
+        return isinstance(error, HTTPError | OSError)
+
+
+class Pods:
+    """
+    The pods of a namespace.
+
+    :param connect: makes a client
+    :param namespace: where the pods are
+    :param seconds: how long the server may be away
+    :param check: called while it is away; ends the wait by raising
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], CoreV1Api],
+        namespace: str,
+        *,
+        seconds: float,
+        task_id: str,
+        log: Any,
+        check: Callable[[], None],
+    ) -> None:
+        self.namespace = namespace
+        self._connect = connect
+        self._core: CoreV1Api | None = None
+        self._task_id = task_id
+        self.patience = Patience(seconds, renew=self._forget_client, task_id=task_id, log=log, check=check)
+
+    @property
+    def core(self) -> CoreV1Api:
+        """The client, made when it is needed first."""
+        if self._core is None:
+            self._core = self._connect()
+        return self._core
+
+    def close(self) -> None:
+        """Close the client's connections."""
+        if self._core is not None:
+            with contextlib.suppress(Exception):  # nothing of what was done depends on it
+                self._core.api_client.close()
+            self._core = None
+
+    def _forget_client(self) -> None:
+        self.close()
+
+    def create(self, pod: Any) -> V1Pod:
+        """
+        Create a pod; one that is there under that name already is the one that was asked for a moment ago.
+
+        :raises CannotStart: if it is not a pod that the server takes
+        :raises PolicyViolation: if an admission rule or the worker's role refuses it
+        """
+        name = pod.metadata.name
+        try:
+            return self.patience.ask(lambda: self.core.create_namespaced_pod(self.namespace, pod))
+        except ApiException as error:
+            if error.status == _CONFLICT and (found := self.read(name)) is not None:
+                return found
+            raise self._refused(f"pod {name}", error) from error
+
+    def read(self, name: str) -> V1Pod | None:
+        """A pod as the server has it; ``None`` if there is none."""
+        try:
+            return self.patience.ask(lambda: self.core.read_namespaced_pod(name, self.namespace))
+        except ApiException as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise self._refused(f"pod {name}", error) from error
+
+    def list(self, selector: Mapping[str, str]) -> list[V1Pod]:
+        """Pods with some labels, the newest first."""
+        text = ",".join(f"{name}={value}" for name, value in selector.items())
+        try:
+            found = self.patience.ask(lambda: self.core.list_namespaced_pod(self.namespace, label_selector=text).items)
+        except ApiException as error:
+            raise self._refused(f"pods with {text}", error) from error
+        return sorted(found, key=lambda pod: pod.metadata.creation_timestamp, reverse=True)
+
+    def follow(self, name: str, seconds: Callable[[], float]) -> Iterator[V1Pod | None]:
+        """
+        A pod, each time it has changed, and now and then although it has not.
+
+        :param seconds: for how long nothing needs to be looked at but the pod
+        :return: never ends by itself; ``None`` once there is no such pod
+        """
+        while True:
+            pod = self.read(name)
+            yield pod
+            if pod is None:
+                return
+            began, patience_now = time.monotonic(), max(1.0, min(WATCH_SECONDS, seconds()))
+            try:
+                yield from self._watch(name, pod.metadata.resource_version, patience_now)
+            except ApiException as error:
+                if error.status != _GONE:  # what was last seen is too long ago: it is read anew
+                    self._missed(error)
+            except (HTTPError, OSError) as error:
+                self._missed(error)
+            # An answer that comes at once must not make this a loop without a pause.
+            time.sleep(max(0.0, min(1.0, patience_now) - (time.monotonic() - began)))
+
+    def _missed(self, error: BaseException) -> None:
+        if not self.patience.is_away(error):
+            raise self._refused("a watch of pods", error) if isinstance(error, ApiException) else error
+        if not isinstance(error, HTTPError):
+            self.patience.missed(error)
+
+    def _watch(self, name: str, version: str, seconds: float) -> Iterator[V1Pod]:
+        watch = Watch()
+        try:
+            for event in watch.stream(
+                self.core.list_namespaced_pod,
+                self.namespace,
+                field_selector=f"metadata.name={name}",
+                resource_version=version,
+                timeout_seconds=round(seconds),
+                # A connection that is broken without a word is noticed by its silence.
+                _request_timeout=(10, seconds + 10),
+            ):
+                if event["type"] == "DELETED":
+                    return
+                if event["type"] in ("ADDED", "MODIFIED"):
+                    yield event["object"]
+        finally:
+            watch.stop()
+
+    def release(self, name: str) -> None:
+        """Take the finalizer off a pod, so that it can go. Nothing happens if there is none."""
+        self._patch_away(name, lambda: self._drop_finalizer(name))
+
+    def _drop_finalizer(self, name: str) -> None:
+        pod = self.core.read_namespaced_pod(name, self.namespace)
+        kept = [one for one in pod.metadata.finalizers or () if one != FINALIZER]
+        if len(kept) == len(pod.metadata.finalizers or ()):
+            return
+        # The version makes it fail where somebody else has changed the list meanwhile; it is tried again then.
+        change = {"metadata": {"finalizers": kept or None, "resourceVersion": pod.metadata.resource_version}}
+        self.core.patch_namespaced_pod(name, self.namespace, change)
+
+    def _patch_away(self, name: str, change: Callable[[], None]) -> None:
+        for attempt in range(10):
+            try:
+                self.patience.ask(change)
+                return
+            except ApiException as error:
+                if error.status == _NOT_FOUND:
+                    return
+                if error.status != _CONFLICT or attempt == 9:  # noqa: PLR2004 - the last one
+                    raise self._refused(f"pod {name}", error) from error
+
+    def delete(self, name: str, grace: int) -> None:
+        """
+        Ask for a pod's end. Its object stays until it was released.
+
+        :param grace: seconds that its programs are given, whatever its spec says
+        """
+        try:
+            self.patience.ask(lambda: self.core.delete_namespaced_pod(name, self.namespace, grace_period_seconds=grace))
+        except ApiException as error:
+            if error.status != _NOT_FOUND:
+                raise self._refused(f"pod {name}", error) from error
+
+    def create_secret(self, name: str, values: Mapping[str, str], labels: Mapping[str, str]) -> None:
+        """Create a secret; one that is there already is the one that was asked for a moment ago."""
+        body = {"metadata": {"name": name, "labels": dict(labels)}, "type": "Opaque", "stringData": dict(values)}
+        try:
+            self.patience.ask(lambda: self.core.create_namespaced_secret(self.namespace, body))
+        except ApiException as error:
+            if error.status != _CONFLICT:
+                raise self._refused(f"secret {name}", error) from error
+
+    def give_secret(self, name: str, pod: V1Pod) -> None:
+        """Make a secret a pod's own, so that it goes when the pod goes."""
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.metadata.name, "uid": pod.metadata.uid}
+        change = {"metadata": {"ownerReferences": [owner]}}
+        try:
+            self.patience.ask(lambda: self.core.patch_namespaced_secret(name, self.namespace, change))
+        except ApiException as error:
+            if error.status != _NOT_FOUND:
+                raise self._refused(f"secret {name}", error) from error
+
+    def delete_secret(self, name: str) -> None:
+        """Delete a secret. Nothing happens if there is none."""
+        try:
+            self.patience.ask(lambda: self.core.delete_namespaced_secret(name, self.namespace))
+        except ApiException as error:
+            if error.status != _NOT_FOUND:
+                raise self._refused(f"secret {name}", error) from error
+
+    def _refused(self, what: str, error: ApiException) -> Exception:
+        """What a refusal of the server means for a step."""
+        said = message_of(error)
+        where = (
+            f"step '{self._task_id}': the Kubernetes API server refused {what} in namespace '{self.namespace}': {said}"
+        )
+        if error.status in (_INVALID, _BAD_REQUEST, _NOT_FOUND):
+            return CannotStart(where)
+        if error.status == _FORBIDDEN:
+            if "exceeded quota" in said:
+                return InfrastructureFailure(where)
+            return PolicyViolation(f"{where}; what the worker's role must allow is in the platform guide")
+        return InfrastructureFailure(where)
+
+
+def message_of(error: ApiException) -> str:
+    """What the server said, without the headers that the client's own text holds."""
+    import json
+
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"

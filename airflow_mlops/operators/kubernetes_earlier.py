@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods that earlier tries of a task instance left: which one this try goes on with, and how the others go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.artifacts.attempts import is_kept
+from airflow_mlops.operators.adoption import STOPPED
+from airflow_mlops.operators.budgets import has_failed
+from airflow_mlops.operators.kubernetes_names import annotation, is_ours, task_selector
+from airflow_mlops.operators.kubernetes_state import status_of
+
+if TYPE_CHECKING:
+    from airflow_mlops.operators.attempt import Attempt
+    from airflow_mlops.operators.kubernetes_api import Pods
+
+
+def earlier_pods(pods: Pods, attempt: Attempt) -> list[Any]:
+    """All pods of this task instance, whatever the try, the newest first."""
+    return [pod for pod in pods.list(task_selector(attempt.identity)) if is_ours(pod)]
+
+
+def goes_on(pod: Any, attempt: Attempt, task_id: str) -> bool:
+    """
+    Whether a pod is one to go on with: of this generation, neither failed nor stopped by a try that said so, and not disrupted meanwhile.
+    """
+    identity = attempt.identity
+    own = (annotation(pod, "generation"), annotation(pod, "incarnation"))
+    if own != (str(identity.generation), str(identity.incarnation)):
+        return False
+    status = status_of(pod, task_id)
+    if status.failure is not None or (pod.metadata.deletion_timestamp is not None and status.exit_code is None):
+        return False
+    key = identity.place.attempt_key(annotation(pod, "attempt"))
+    started_by = int(annotation(pod, "try"))
+    return not has_failed(attempt.store, identity.place, started_by) and not attempt.store.exists(f"{key}/{STOPPED}")
+
+
+def is_evidence(pod: Any, attempt: Attempt) -> bool:
+    """Whether a pod has ended and is kept for a person to look at."""
+    if pod.status.phase not in ("Succeeded", "Failed"):
+        return False
+    place = attempt.identity.place
+    generation, incarnation = int(annotation(pod, "generation")), int(annotation(pod, "incarnation"))
+    its = replace(place, generation=generation, incarnation=incarnation)
+    return is_kept(attempt.store, its, annotation(pod, "attempt"))
+
+
+def remove(pods: Pods, name: str, task_id: str, grace: int) -> None:
+    """
+    End a pod and let it go, and wait until nothing of it runs: nothing else of its task may be started before.
+
+    :param grace: seconds that its program is given, if it runs
+    """
+    asked = False
+    for pod in pods.follow(name, lambda: float("inf")):
+        if pod is None:
+            return
+        if status_of(pod, task_id).is_over:
+            break
+        if not asked:
+            asked = True
+            pods.delete(name, grace)
+    # In this order: a pod that was released and not deleted is found by its labels, one that was deleted and not released stays for ever.
+    pods.release(name)
+    pods.delete(name, 0)

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The pod of an attempt: the program, and what carries its files, as a manifest in Kubernetes' own words.
+
+Built as plain data, then merged with what the step asks for (``pod``), then handed to the provider's operator, which puts its keywords and
+its labels to it and calls the deployment's ``pod_mutation_hook`` on the whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.operators.contract import CONTAINER_ROOT
+from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.kubernetes_api import FINALIZER
+from airflow_mlops.operators.kubernetes_names import annotations_of, labels_of, pod_name
+from airflow_mlops.operators.kubernetes_state import STAGE_IN, STAGE_OUT, STEP
+
+if TYPE_CHECKING:
+    from airflow_mlops.operators.attempt import Attempt
+    from airflow_mlops.operators.kubernetes import KubernetesStepOperator
+    from airflow_mlops.operators.settings import Settings
+
+Manifest = dict[str, Any]
+
+UPLOAD_GRACE = 3600
+"""Seconds that outputs may take to reach the store when the program has ended. Whoever ends a pod before passes a grace of its own."""
+
+NOBODY = 65532
+"""User and group of a program whose worker is root, as distroless images have it."""
+
+_FILES = "mlops"
+_SECRET = "mlops-secret"  # noqa: S105 - the name of a volume
+_STAGER_RESOURCES: Manifest = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}
+_MERGED_BY = {
+    "containers": "name",
+    "initContainers": "name",
+    "ephemeralContainers": "name",
+    "volumes": "name",
+    "env": "name",
+    "volumeMounts": "mountPath",
+    "volumeDevices": "devicePath",
+    "imagePullSecrets": "name",
+    "ports": "containerPort",
+    "hostAliases": "ip",
+}
+"""Lists whose items are merged one by one, and what tells the items apart, as Kubernetes' own strategic merge does."""
+
+
+def user_of_pods() -> int:
+    """The user that programs run as: the worker's, unless that is root."""
+    return os.getuid() or NOBODY
+
+
+def manifest_of(
+    operator: KubernetesStepOperator, attempt: Attempt, *, files: Manifest, secrets: Mapping[str, str]
+) -> Manifest:
+    """
+    The pod of an attempt, before what the step asks for is merged into it.
+
+    :param files: what brings files in and out: ``volumes``, ``mounts`` of the program, and ``initContainers``
+    :param secrets: keys of the attempt's secret; see :func:`secret_keys`
+    """
+    invocation = attempt.invocation
+    assert invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
+    environment: list[Manifest] = [{"name": name, "value": value} for name, value in invocation.environment.items()]
+    environment += [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": pod_name(attempt.id), "key": f"env.{name}"}}}
+        for name in invocation.secret_environment
+    ]
+    resources, shared_memory = operator.step_resources, []
+    volumes, mounts = list(files["volumes"]), list(files["mounts"])
+    if resources.shm:
+        shared_memory = [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(resources.shm)}}]
+        mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 - in the container
+    if attempt.secret_files:
+        items = [{"key": f"file.{name}", "path": name} for name in attempt.secret_files]
+        secret = {"secretName": pod_name(attempt.id), "items": items, "defaultMode": 0o440}
+        volumes.append({"name": _SECRET, "secret": secret})
+        mounts.append({"name": _SECRET, "mountPath": operator.layout(attempt).secrets, "readOnly": True})
+    for index, volume in enumerate(operator.volumes):
+        volumes.append({"name": f"volume-{index}", **_source_of(str(volume.source))})
+        mounts.append({"name": f"volume-{index}", "mountPath": volume.target, "readOnly": bool(volume.read_only)})
+    if attempt.settings.read_only_root:
+        volumes.append({"name": "tmp", "emptyDir": {}})
+        mounts.append({"name": "tmp", "mountPath": "/tmp"})  # noqa: S108 - in the container
+    step: Manifest = {
+        "name": STEP,
+        "image": invocation.image,
+        "env": environment,
+        "resources": container_resources(operator),
+        "volumeMounts": mounts,
+        "securityContext": container_security(attempt.settings),
+    }
+    if invocation.command:
+        step["command"] = list(invocation.command)
+    if invocation.args:
+        step["args"] = list(invocation.args)
+    if invocation.working_directory:
+        step["workingDir"] = invocation.working_directory
+    user = user_of_pods()
+    has_stager = bool(files["initContainers"])
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod_name(attempt.id),
+            "labels": labels_of(attempt.identity, attempt.id, operator.kind),
+            "annotations": annotations_of(attempt.identity, attempt.id),
+            "finalizers": [FINALIZER],
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": UPLOAD_GRACE if has_stager else operator.grace_seconds(),
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": user,
+                "runAsGroup": user,
+                "fsGroup": user,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "initContainers": files["initContainers"],
+            "containers": [step],
+            "volumes": [*volumes, *shared_memory],
+        },
+    }
+
+
+def _source_of(source: str) -> Manifest:
+    """The volume of a pod that a step's volume is: a folder of the node, or a claim by its name."""
+    if source.startswith("/"):
+        return {"hostPath": {"path": source}}
+    return {"persistentVolumeClaim": {"claimName": source}}
+
+
+def container_security(settings: Settings) -> Manifest:
+    """What holds for every container, as the restricted profile of Kubernetes' Pod Security Standards wants it."""
+    security: Manifest = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    if settings.read_only_root:
+        security["readOnlyRootFilesystem"] = True
+    return security
+
+
+def container_resources(operator: KubernetesStepOperator) -> Manifest:
+    """What a step asks for: the same as request and as limit, so that a program gets what it was promised and no more."""
+    resources = operator.step_resources
+    wanted: Manifest = {}
+    if resources.cpu:
+        wanted["cpu"] = f"{round(resources.cpu * 1000)}m"
+    if resources.memory:
+        wanted["memory"] = str(resources.memory)
+    if resources.disk:
+        wanted["ephemeral-storage"] = str(resources.disk)
+    if resources.gpu:
+        wanted[operator.gpu_resource] = str(resources.gpu)
+    return {"requests": dict(wanted), "limits": dict(wanted)} if wanted else {}
+
+
+def stager_files(
+    operator: KubernetesStepOperator, attempt: Attempt, job: str, credentials: Mapping[str, str]
+) -> Manifest:
+    """
+    How files travel by an object store: one container brings them before the program starts, one takes them when it has ended.
+
+    :param job: see :mod:`~airflow_mlops.operators.stager_job`
+    :param credentials: variables that are in the attempt's secret
+    :raises BadStep: if the deployment names no image for them
+    """
+    image = attempt.settings.stager_image
+    if image is None:
+        raise BadStep(
+            f"step '{operator.task_id}': on Kubernetes, files come from and go to {attempt.store.url} by a container of its own, and "
+            "[mlops] stager_image does not say which; build stager/Dockerfile of this package, push it to your registry, and set the option"
+        )
+    environment: list[Manifest] = [
+        {"name": "MLOPS_STAGER_JOB", "value": job},
+        {"name": "AWS_RETRY_MODE", "value": "standard"},
+        {"name": "AWS_MAX_ATTEMPTS", "value": "8"},
+        # Memory of the parts that are under way is given back before the limit of the container is met.
+        {"name": "GOMEMLIMIT", "value": "900MiB"},
+    ]
+    environment += [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": pod_name(attempt.id), "key": f"stager.{name}"}}}
+        for name in credentials
+    ]
+    common: Manifest = {
+        "image": image,
+        "env": environment,
+        "resources": _STAGER_RESOURCES,
+        "securityContext": container_security(attempt.settings) | {"readOnlyRootFilesystem": True},
+        "volumeMounts": [{"name": _FILES, "mountPath": CONTAINER_ROOT}],
+    }
+    scratch: Manifest = {"name": _FILES, "emptyDir": {}}
+    return {
+        "initContainers": [
+            {"name": STAGE_IN, "args": ["in"], **common},
+            {"name": STAGE_OUT, "args": ["out"], "restartPolicy": "Always", **common},
+        ],
+        "volumes": [scratch],
+        "mounts": [
+            {"name": _FILES, "mountPath": CONTAINER_ROOT},
+            {"name": _FILES, "mountPath": f"{CONTAINER_ROOT}/inputs", "subPath": "inputs", "readOnly": True},
+        ],
+    }
+
+
+def secret_keys(attempt: Attempt, credentials: Mapping[str, str]) -> dict[str, str]:
+    """What goes into the secret of an attempt: credentials of the stager, and the step's own secrets."""
+    invocation = attempt.invocation
+    assert invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
+    return {
+        **{f"stager.{name}": value for name, value in credentials.items()},
+        **{f"env.{name}": value for name, value in invocation.secret_environment.items()},
+        **{f"file.{name}": value for name, value in attempt.secret_files.items()},
+    }
+
+
+def merged(base: Any, patch: Any, key: str = "") -> Any:
+    """
+    A manifest with a patch applied as ``kubectl patch`` does by default: mappings are merged, ``null`` removes, and in lists whose items have
+    names those are merged one by one.
+    """
+    if isinstance(base, Mapping) and isinstance(patch, Mapping):
+        found = {name: value for name, value in base.items() if name not in patch}
+        for name, value in patch.items():
+            if value is not None:
+                found[name] = merged(base.get(name), value, name)
+        return found
+    by = _MERGED_BY.get(key)
+    if by is None or not isinstance(base, list) or not isinstance(patch, list):
+        return patch
+    patches = {item.get(by): item for item in patch if isinstance(item, Mapping)}
+    known = [item.get(by) for item in base]
+    items = [merged(item, patches[item.get(by)]) if item.get(by) in patches else item for item in base]
+    return items + [item for item in patch if not isinstance(item, Mapping) or item.get(by) not in known]
