@@ -160,6 +160,16 @@ _OPTIONS = {
         "for any text. Empty: no others.",
         example="mlops-steps",
     ),
+    "allowed_namespaces": _option(
+        "Namespaces that a step's pod may name, separated by spaces or commas; * stands for any text. Empty: none, so that pods are where the "
+        "connection says, or the worker itself is.",
+        example="ml team-*",
+    ),
+    "allowed_secrets": _option(
+        "Secrets of the cluster that a step's pod may show to its program, separated by spaces or commas; * stands for any text. "
+        "What a step's secrets say needs none of them. Empty: none.",
+        example="team-*",
+    ),
     "pod_start_patience": _option(
         "How many seconds a step's pod may take until its program starts, waiting for a node among others, before the try fails.",
         "integer",

@@ -92,7 +92,11 @@ func (f *fetcher) input(ctx context.Context, root string, input Input) error {
 		return err
 	}
 	target := filepath.Join(root, "inputs", input.Path)
-	attributes, err := bucket.Attributes(ctx, input.Key)
+	var attributes *blob.Attributes
+	err = again(ctx, func() (err error) {
+		attributes, err = bucket.Attributes(ctx, input.Key)
+		return err
+	})
 	if err == nil {
 		return f.object(ctx, bucket, input.Key, target, attributes.Size)
 	}
@@ -138,14 +142,16 @@ func (f *fetcher) tree(ctx context.Context, bucket *blob.Bucket, key, target str
 
 // object brings one object, a large one in parts side by side.
 func (f *fetcher) object(ctx context.Context, bucket *blob.Bucket, key, target string, size int64) error {
-	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(target), openToAll); err != nil {
 		return err
 	}
 	if size <= 2*part {
-		f.work.Go(func() error { return whole(ctx, bucket, key, target, size) })
+		f.work.Go(func() error {
+			return again(ctx, func() error { return whole(ctx, bucket, key, target, size) })
+		})
 		return nil
 	}
-	file, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644)
+	file, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o666)
 	if err != nil {
 		return err
 	}
@@ -153,7 +159,9 @@ func (f *fetcher) object(ctx context.Context, bucket *blob.Bucket, key, target s
 		return err
 	}
 	for offset := int64(0); offset < size; offset += part {
-		f.work.Go(func() error { return piece(ctx, bucket, key, target, offset, min(part, size-offset)) })
+		f.work.Go(func() error {
+			return again(ctx, func() error { return piece(ctx, bucket, key, target, offset, min(part, size-offset)) })
+		})
 	}
 	return nil
 }
@@ -164,7 +172,7 @@ func whole(ctx context.Context, bucket *blob.Bucket, key, target string, size in
 		return fmt.Errorf("%s cannot be read: %w", key, err)
 	}
 	defer reader.Close()
-	file, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644)
+	file, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o666)
 	if err != nil {
 		return err
 	}
@@ -209,7 +217,11 @@ func (f *fetcher) file(ctx context.Context, target string, file File) error {
 	if err != nil {
 		return err
 	}
-	content, err := bucket.ReadAll(ctx, file.Key)
+	var content []byte
+	err = again(ctx, func() (err error) {
+		content, err = bucket.ReadAll(ctx, file.Key)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("%s cannot be read: %w", file.Key, err)
 	}

@@ -4,7 +4,8 @@
 //
 // "stager in" is an init container: it brings inputs, step code and checkpoint, checks them, and ends. "stager out" is a native sidecar: it
 // waits for SIGTERM, which Kubernetes sends when the program has ended, uploads what the program wrote, and last of all a record of it. It does
-// not know how the program ended, and decides nothing: whoever reads the exit code from the API server commits, or does not.
+// not know how the program ended, and decides nothing: whoever reads the exit code from the API server commits, or does not. "stager ready" is
+// its hook after the start, which returns when it heeds signals: the first process of a container that has no handler yet does not get them.
 //
 // What to carry is in the variable MLOPS_STAGER_JOB, as the package's operators write it; credentials are in the environment, under the names
 // that each cloud's own tools use. What went wrong is in the container's termination message, one JSON object.
@@ -27,6 +28,7 @@ const (
 	exitArtifact       = 3
 )
 
+// terminationMessage is where Kubernetes reads a container's last words, unless MLOPS_TERMINATION_MESSAGE names another file.
 const terminationMessage = "/dev/termination-log"
 
 // badArtifact is an input that is gone, or not what was committed: the step that made it has to run again.
@@ -39,14 +41,20 @@ func artifactf(format string, values ...any) error {
 }
 
 func main() {
-	if len(os.Args) != 2 || (os.Args[1] != "in" && os.Args[1] != "out") {
-		fmt.Fprintln(os.Stderr, "usage: stager in|out, with MLOPS_STAGER_JOB in the environment")
-		os.Exit(exitUsage)
+	mode := ""
+	if len(os.Args) == 2 {
+		mode = os.Args[1]
 	}
-	// The first thing: a program may end before the sidecar has read its job.
-	ended := make(chan os.Signal, 1)
-	signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
-	os.Exit(run(os.Args[1], ended))
+	switch mode {
+	case "in", "out":
+		ended := make(chan os.Signal, 1)
+		signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
+		os.Exit(run(mode, ended))
+	case "ready":
+		os.Exit(awaitReady(os.Getenv("MLOPS_STAGER_JOB")))
+	}
+	fmt.Fprintln(os.Stderr, "usage: stager in|out|ready, with MLOPS_STAGER_JOB in the environment")
+	os.Exit(exitUsage)
 }
 
 func run(mode string, ended <-chan os.Signal) int {
@@ -59,8 +67,10 @@ func run(mode string, ended <-chan os.Signal) int {
 			go func() { <-ended; cancel() }()
 			err = stageIn(ctx, job)
 		} else {
-			<-ended
-			err = stageOut(ctx, job)
+			if err = sayReady(os.Getenv("MLOPS_STAGER_JOB")); err == nil {
+				<-ended
+				err = stageOut(ctx, job)
+			}
 		}
 	}
 	if err == nil {
@@ -78,6 +88,10 @@ func run(mode string, ended <-chan os.Signal) int {
 	message, _ := json.Marshal(map[string]string{"class": class, "message": string(text)})
 	fmt.Fprintln(os.Stderr, string(message))
 	// Kubernetes keeps at most 4096 bytes. A message that cannot be written is in the log.
-	_ = os.WriteFile(terminationMessage, message, 0o644)
+	file := os.Getenv("MLOPS_TERMINATION_MESSAGE")
+	if file == "" {
+		file = terminationMessage
+	}
+	_ = os.WriteFile(file, message, 0o644)
 	return code
 }

@@ -64,7 +64,12 @@ func stageOut(ctx context.Context, job *Job) error {
 	}
 	// The checkpoint first: the next try needs it most where there is no time for more.
 	if job.Checkpoint != nil {
-		if err := putCheckpoint(ctx, opened, job); err != nil {
+		err := putCheckpoint(ctx, opened, job)
+		var no *refused
+		if errors.As(err, &no) || errors.Is(err, fs.ErrPermission) {
+			// The outputs are there all the same.
+			fmt.Fprintf(os.Stderr, "the checkpoint is not kept: %v\n", err)
+		} else if err != nil {
 			return fmt.Errorf("the checkpoint cannot be put into the store: %w", err)
 		}
 	}
@@ -84,7 +89,8 @@ func stageOut(ctx context.Context, job *Job) error {
 	if err != nil {
 		return err
 	}
-	if err := bucket.WriteAll(ctx, path.Join(job.Out.Key, job.Out.Record), content, nil); err != nil {
+	put := func() error { return bucket.WriteAll(ctx, path.Join(job.Out.Key, job.Out.Record), content, nil) }
+	if err := again(ctx, put); err != nil {
 		return fmt.Errorf("the record of the outputs cannot be put into the store: %w", err)
 	}
 	return nil
@@ -110,7 +116,7 @@ func putCheckpoint(ctx context.Context, opened *buckets, job *Job) error {
 	if err != nil {
 		return err
 	}
-	_, err = putFiles(ctx, bucket, folder, job.Checkpoint.Key, files)
+	_, err = putFiles(ctx, bucket, folder, "", job.Checkpoint.Key, files)
 	return err
 }
 
@@ -134,7 +140,7 @@ func putOutput(ctx context.Context, bucket *blob.Bucket, key, folder, relative s
 	if err != nil {
 		return Output{}, err
 	}
-	sealed, err := putFiles(ctx, bucket, target, path.Join(key, "outputs", relative), files)
+	sealed, err := putFiles(ctx, bucket, folder, relative, path.Join(key, "outputs", relative), files)
 	if errors.Is(err, fs.ErrPermission) {
 		return Output{Refused: fmt.Sprintf("%v; let the program write its outputs so that its group may read them (umask 022)", err)}, nil
 	}
@@ -266,37 +272,45 @@ func checkName(name, top string) error {
 }
 
 // putFiles uploads the files of one artifact, each of them read once: what is hashed is what is sent.
-func putFiles(ctx context.Context, bucket *blob.Bucket, top, key string, files []Sealed) ([]Sealed, error) {
+// Base is a folder of the stager's own; whatever was put in another folder's place since it was looked at, nothing outside of base is opened.
+func putFiles(ctx context.Context, bucket *blob.Bucket, base, relative, key string, files []Sealed) ([]Sealed, error) {
+	root, err := os.OpenRoot(base)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
 	sealed := make([]Sealed, len(files))
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(uploads)
 	slots := make(chan struct{}, large)
 	for i, file := range files {
-		work.Go(func() (err error) {
+		work.Go(func() error {
 			if file.Size > part {
 				slots <- struct{}{}
 				defer func() { <-slots }()
 			}
-			sealed[i], err = putFile(ctx, bucket, filepath.Join(top, file.Path), path.Join(key, file.Path), file)
-			return err
+			return again(ctx, func() (err error) {
+				sealed[i], err = putFile(ctx, bucket, root, path.Join(relative, file.Path), path.Join(key, file.Path), file)
+				return err
+			})
 		})
 	}
 	return sealed, work.Wait()
 }
 
-func putFile(ctx context.Context, bucket *blob.Bucket, place, key string, found Sealed) (Sealed, error) {
-	descriptor, err := syscall.Open(place, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+func putFile(ctx context.Context, bucket *blob.Bucket, root *os.Root, relative, key string, found Sealed) (Sealed, error) {
+	file, err := root.OpenFile(relative, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return Sealed{}, &fs.PathError{Op: "open", Path: place, Err: err}
+		return Sealed{}, err
 	}
-	file := os.NewFile(uintptr(descriptor), place)
 	defer file.Close()
 	// The context is what cancels a half-written object.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	writer, err := bucket.NewWriter(ctx, key, &blob.WriterOptions{
-		ContentType:    "application/octet-stream",
-		BufferSize:     int(min(part, max(found.Size, 1))),
+		ContentType: "application/octet-stream",
+		// S3 takes 10,000 parts of an object.
+		BufferSize:     int(max(min(part, max(found.Size, 1)), found.Size/9000)),
 		MaxConcurrency: partsOfOne,
 	})
 	if err != nil {
@@ -305,7 +319,7 @@ func putFile(ctx context.Context, bucket *blob.Bucket, place, key string, found 
 	digest := sha256.New()
 	size, err := io.CopyBuffer(io.MultiWriter(writer, digest), file, make([]byte, min(1<<20, max(found.Size, 512))))
 	if err == nil && size != found.Size {
-		err = refusedf("%s changed while it was read", place)
+		err = refusedf("%s changed while it was read", relative)
 	}
 	if err != nil {
 		cancel()

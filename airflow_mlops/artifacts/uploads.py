@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_mlops.artifacts.digests import Digested, FileDigest, tree_digest
-from airflow_mlops.artifacts.errors import ArtifactError, OutputInvalid, OutputMissing
+from airflow_mlops.artifacts.errors import ArtifactError, OutputInvalid, OutputMissing, StoreFailed
 from airflow_mlops.artifacts.layout import OUTPUTS
 from airflow_mlops.artifacts.manifest import Document, OutputFile
 from airflow_mlops.artifacts.metrics import MAX_METRICS, parse_metrics
@@ -74,6 +74,8 @@ def collect_uploaded(store: Store, attempt_key: str, declared: Mapping[str, Outp
             _collect_one(store, f"{attempt_key}/{OUTPUTS}", name, output, record.outputs.get(name), collected)
         except _Missing as error:
             problems.append(str(error))
+        except StoreFailed:
+            raise  # which says nothing of the output
         except (ArtifactError, ValueError) as error:
             missing_only = False
             problems.append(f"output '{name}': {error}")

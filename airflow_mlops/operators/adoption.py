@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from airflow_mlops.artifacts import ArtifactError, Seal, all_generations
+from airflow_mlops.artifacts import ArtifactError, DocumentInvalid, NotFound, Seal, all_generations
 from airflow_mlops.artifacts.attempts import attempts_of, is_kept, was_kept
 from airflow_mlops.operators import scratch
 from airflow_mlops.operators.failures import Superseded
@@ -125,5 +125,6 @@ def clean_up(operator: StepOperator, attempt: Attempt, *, discard: bool) -> None
 def _seal_of(attempt: Attempt) -> Seal | None:
     try:
         return Seal.from_bytes(attempt.store.read(f"{attempt.key}/step.json", Seal.limit))
-    except ArtifactError:
+    except (NotFound, DocumentInvalid):
+        # A store that is away says nothing of the seal, and is no reason to end what runs.
         return None

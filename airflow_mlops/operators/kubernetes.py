@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_mlops.operators.contract import Layout
 from airflow_mlops.operators.durable import DurableStepOperator
-from airflow_mlops.operators.failures import ServiceAway, StepDetached
+from airflow_mlops.operators.failures import BadStep, InfrastructureFailure, ServiceAway, StepDetached, StepFailure
 from airflow_mlops.operators.kinds import operators_by_kind
 from airflow_mlops.operators.ownership import ensure_owner
 from airflow_mlops.spec.pod_keywords import KUBERNETES_KEYWORDS
@@ -125,18 +125,34 @@ class KubernetesStepOperator(DurableStepOperator):
         from airflow_mlops.operators.kubernetes_names import pod_name
 
         pods = self._connected(attempt)
-        self._name = pod_name(attempt.id)
+        name = pod_name(attempt.id)
         if not attempt.adopted:
-            self.ensure_wanted()
-            self.check_in(attempt)
-            ensure_owner(attempt)
             create_pod(self, attempt, pods)
-        return self._await_end(pods, self._name, attempt)
+        self._name = name
+        return self._await_end(pods, name, attempt)
+
+    def about_to_create(self, attempt: Attempt) -> None:
+        """
+        Look once more whether there is to be a pod, after all that was prepared for it; from now on there may be one.
+
+        :raises StepFailure: if not
+        """
+        from airflow_mlops.operators.kubernetes_names import pod_name
+
+        self.ensure_wanted()
+        self.check_in(attempt)
+        ensure_owner(attempt)
+        self._name = pod_name(attempt.id)
 
     def _connected(self, attempt: Attempt) -> Pods:
-        from airflow_mlops.operators.kubernetes_making import connect
-
         if self._pods is None:
+            try:
+                from airflow_mlops.operators.kubernetes_making import connect
+            except ModuleNotFoundError as error:
+                raise BadStep(
+                    f"step '{self.task_id}' runs on Kubernetes, and {error.name} is not installed on this worker; "
+                    "expected: pip install 'airflow-provider-mlops[kubernetes]'"
+                ) from error
             self._pods = connect(self, attempt)
         return self._pods
 
@@ -145,18 +161,22 @@ class KubernetesStepOperator(DurableStepOperator):
         from airflow_mlops.operators.kubernetes_making import collected, facts_of
         from airflow_mlops.operators.kubernetes_wait import Wait
 
-        # What goes wrong from here on leaves nothing that is worth going on with, unless it is this worker or the server that goes away.
-        self._worthless = True
         try:
             pod, status = Wait(self, attempt, pods, name).await_end()
-            self._seen = pod
-            found = None
-            if status.exit_code == 0 and not _shares_files(attempt):
-                found = collected(self, attempt, pod)
         except (StepDetached, ServiceAway):
-            self._worthless = False
             raise
-        self._worthless = False
+        except StepFailure:
+            self._worthless = True
+            raise
+        self._seen = pod
+        found = None
+        if status.exit_code == 0 and not _shares_files(attempt):
+            try:
+                found = collected(self, attempt, pod)
+            except InfrastructureFailure:
+                # Not for a store that is away: what is in it and in the pod is there for the next try.
+                self._worthless = True
+                raise
         assert status.exit_code is not None  # noqa: S101 - it has ended
         return Ended(status.exit_code, status.out_of_memory, facts_of(pod), collected=found)
 

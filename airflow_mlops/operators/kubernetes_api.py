@@ -8,6 +8,7 @@ Whatever is asked may be asked twice, since an answer may be lost. So everything
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ WATCH_SECONDS = 30
 _AWAY = frozenset((0, 401, 429, 500, 502, 503, 504))
 """Statuses of a server that is restarting, overloaded, behind a gateway that cannot reach it, or was shown a token that has just expired."""
 
+_TRIES = 10
 _NOT_FOUND, _FORBIDDEN, _CONFLICT, _GONE, _INVALID, _BAD_REQUEST = 404, 403, 409, 410, 422, 400
 
 
@@ -110,12 +112,18 @@ class Pods:
         :raises PolicyViolation: if an admission rule or the worker's role refuses it
         """
         name = pod.metadata.name
-        try:
-            return self.patience.ask(lambda: self.core.create_namespaced_pod(self.namespace, pod))
-        except ApiException as error:
-            if error.status == _CONFLICT and (found := self.read(name)) is not None:
-                return found
-            raise self._refused(f"pod {name}", error) from error
+        for _ in range(_TRIES):
+            try:
+                return self.patience.ask(lambda: self.core.create_namespaced_pod(self.namespace, pod))
+            except ApiException as error:
+                if reason_of(error) == "AlreadyExists" and (found := self.read(name)) is not None:
+                    return found
+                if error.status != _CONFLICT:  # a quota that others change at the same moment
+                    raise self._refused(f"pod {name}", error) from error
+            self.patience.pause()
+        raise InfrastructureFailure(
+            f"step '{self._task_id}': pod {name} could not be created in {_TRIES} tries, for conflicts with others"
+        )
 
     def read(self, name: str) -> V1Pod | None:
         """A pod as the server has it; ``None`` if there is none."""
@@ -137,34 +145,46 @@ class Pods:
 
     def follow(self, name: str, seconds: Callable[[], float]) -> Iterator[V1Pod | None]:
         """
-        A pod, each time it has changed, and now and then although it has not.
+        A pod, each time it has changed, and now and then although it has not. What the server refuses meanwhile is asked again as if it were
+        away: the pod is there all the same.
 
-        :param seconds: for how long nothing needs to be looked at but the pod
+        :param seconds: for how long nothing needs to be looked at but the pod; asked again after each change
         :return: never ends by itself; ``None`` once there is no such pod
         """
         while True:
-            pod = self.read(name)
+            began = time.monotonic()
+            pod = self._seen(name)
             yield pod
             if pod is None:
                 return
-            began, patience_now = time.monotonic(), max(1.0, min(WATCH_SECONDS, seconds()))
             try:
-                yield from self._watch(name, pod.metadata.resource_version, patience_now)
+                yield from self._watch(name, pod.metadata.resource_version, seconds)
             except ApiException as error:
                 if error.status != _GONE:  # what was last seen is too long ago: it is read anew
-                    self._missed(error)
-            except (HTTPError, OSError) as error:
-                self._missed(error)
+                    self.patience.is_away(error)  # which renews the client if that is why
+                    self.patience.missed(error)
+            except HTTPError:
+                pass  # a connection that broke, or was silent for too long
+            except OSError as error:
+                self.patience.missed(error)
             # An answer that comes at once must not make this a loop without a pause.
-            time.sleep(max(0.0, min(1.0, patience_now) - (time.monotonic() - began)))
+            time.sleep(max(0.0, min(1.0, seconds()) - (time.monotonic() - began)))
 
-    def _missed(self, error: BaseException) -> None:
-        if not self.patience.is_away(error):
-            raise self._refused("a watch of pods", error) if isinstance(error, ApiException) else error
-        if not isinstance(error, HTTPError):
-            self.patience.missed(error)
+    def _seen(self, name: str) -> V1Pod | None:
+        """A pod that is known to have been there, with patience for a refusal as well: a role that is just being applied anew."""
+        while True:
+            try:
+                return self.patience.ask(lambda: self.core.read_namespaced_pod(name, self.namespace))
+            except ApiException as error:
+                if error.status == _NOT_FOUND:
+                    return None
+                self.patience.missed(error)
+            self.patience.pause()
 
-    def _watch(self, name: str, version: str, seconds: float) -> Iterator[V1Pod]:
+    def _watch(self, name: str, version: str, seconds: Callable[[], float]) -> Iterator[V1Pod]:
+        """Changes of a pod, until there is something else to look at."""
+        left = max(1.0, min(WATCH_SECONDS, seconds()))
+        end = time.monotonic() + left
         watch = Watch()
         try:
             for event in watch.stream(
@@ -172,14 +192,16 @@ class Pods:
                 self.namespace,
                 field_selector=f"metadata.name={name}",
                 resource_version=version,
-                timeout_seconds=round(seconds),
+                timeout_seconds=round(left),
                 # A connection that is broken without a word is noticed by its silence.
-                _request_timeout=(10, seconds + 10),
+                _request_timeout=(10, left + 10),
             ):
                 if event["type"] == "DELETED":
                     return
                 if event["type"] in ("ADDED", "MODIFIED"):
                     yield event["object"]
+                if time.monotonic() + seconds() < end:
+                    return
         finally:
             watch.stop()
 
@@ -197,14 +219,14 @@ class Pods:
         self.core.patch_namespaced_pod(name, self.namespace, change)
 
     def _patch_away(self, name: str, change: Callable[[], None]) -> None:
-        for attempt in range(10):
+        for attempt in range(_TRIES):
             try:
                 self.patience.ask(change)
                 return
             except ApiException as error:
                 if error.status == _NOT_FOUND:
                     return
-                if error.status != _CONFLICT or attempt == 9:  # noqa: PLR2004 - the last one
+                if error.status != _CONFLICT or attempt == _TRIES - 1:
                     raise self._refused(f"pod {name}", error) from error
 
     def delete(self, name: str, grace: int) -> None:
@@ -222,11 +244,19 @@ class Pods:
     def create_secret(self, name: str, values: Mapping[str, str], labels: Mapping[str, str]) -> None:
         """Create a secret; one that is there already is the one that was asked for a moment ago."""
         body = {"metadata": {"name": name, "labels": dict(labels)}, "type": "Opaque", "stringData": dict(values)}
-        try:
-            self.patience.ask(lambda: self.core.create_namespaced_secret(self.namespace, body))
-        except ApiException as error:
-            if error.status != _CONFLICT:
-                raise self._refused(f"secret {name}", error) from error
+        for _ in range(_TRIES):
+            try:
+                self.patience.ask(lambda: self.core.create_namespaced_secret(self.namespace, body))
+                return
+            except ApiException as error:
+                if reason_of(error) == "AlreadyExists":
+                    return
+                if error.status != _CONFLICT:  # a quota that others change at the same moment
+                    raise self._refused(f"secret {name}", error) from error
+            self.patience.pause()
+        raise InfrastructureFailure(
+            f"step '{self._task_id}': secret {name} could not be created in {_TRIES} tries, for conflicts with others"
+        )
 
     def give_secret(self, name: str, pod: V1Pod) -> None:
         """Make a secret a pod's own, so that it goes when the pod goes."""
@@ -263,9 +293,17 @@ class Pods:
 
 def message_of(error: ApiException) -> str:
     """What the server said, without the headers that the client's own text holds."""
-    import json
+    return str(_answer(error).get("message") or f"{error.status} {error.reason}")
 
+
+def reason_of(error: ApiException) -> str:
+    """The server's word for why it refused, such as ``AlreadyExists``."""
+    return str(_answer(error).get("reason") or "")
+
+
+def _answer(error: ApiException) -> dict[str, Any]:
     try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return f"{error.status} {error.reason}"
+        found = json.loads(error.body)
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -54,10 +54,11 @@ def remove(pods: Pods, name: str, task_id: str, grace: int) -> None:
 
     :param grace: seconds that its program is given, if it runs
     """
-    asked = False
+    asked = has_secret = False
     for pod in pods.follow(name, lambda: float("inf")):
         if pod is None:
             return
+        has_secret = name in secret_names(pod)
         if status_of(pod, task_id).is_over:
             break
         if not asked:
@@ -66,3 +67,16 @@ def remove(pods: Pods, name: str, task_id: str, grace: int) -> None:
     # In this order: a pod that was released and not deleted is found by its labels, one that was deleted and not released stays for ever.
     pods.release(name)
     pods.delete(name, 0)
+    if has_secret:
+        # It goes with the pod, unless its worker died before it was the pod's.
+        pods.delete_secret(name)
+
+
+def secret_names(pod: Any) -> set[str]:
+    """Secrets that a pod's containers and volumes refer to."""
+    containers = [*(pod.spec.init_containers or ()), *pod.spec.containers]
+    sources = [
+        variable.value_from for container in containers for variable in container.env or () if variable.value_from
+    ]
+    found = {source.secret_key_ref.name for source in sources if source.secret_key_ref}
+    return found | {volume.secret.secret_name for volume in pod.spec.volumes or () if volume.secret}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 _LONGEST = 64 * 1024
 """Bytes of a line that are kept together; a longer one is shown in pieces."""
+
+_NO_LOG = re.compile(rb"(?!\d{4}-)\D")
+"""How something that is no log begins: with no year."""
 
 _GONE = 404
 
@@ -52,19 +56,29 @@ class Follower(log_following.Follower):
         return _Lines(response)
 
     def _is_for_good(self, error: Exception) -> bool:
+        """The pod is gone, or its program has ended and its node has removed what it printed."""
+        if isinstance(error, _NoLogError):
+            return self._ended.is_set()
         return isinstance(error, ApiException) and error.status == _GONE
 
 
+class _NoLogError(Exception):
+    """A node says in place of a log that there is none: not yet, or not any more."""
+
+
 class _Lines:
-    """Lines of a response, whole ones with their end."""
+    """Lines of a response, whole ones with their end. A log begins with a time."""
 
     def __init__(self, response: Any) -> None:
         self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
-        rest = b""
+        rest, is_first = b"", True
         for chunk in self._response.stream(amt=None):
+            if is_first and _NO_LOG.match(rest + chunk):
+                raise _NoLogError((rest + chunk)[:200].decode(errors="replace"))
             *lines, rest = (rest + chunk).split(b"\n")
+            is_first = is_first and not lines
             yield from (line + b"\n" for line in lines)
             if len(rest) > _LONGEST:
                 yield rest

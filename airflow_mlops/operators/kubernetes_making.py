@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts import NotFound
 from airflow_mlops.artifacts.uploads import collect_uploaded
-from airflow_mlops.operators.failures import BadStep, CannotStart, InfrastructureFailure
+from airflow_mlops.operators.connections import find_connection
+from airflow_mlops.operators.failures import BadStep, CannotStart, InfrastructureFailure, PolicyViolation
 from airflow_mlops.operators.kubernetes_api import Pods
 from airflow_mlops.operators.kubernetes_names import labels_of, pod_name
+from airflow_mlops.operators.kubernetes_patch import patch_of
 from airflow_mlops.operators.kubernetes_pod import manifest_of, merged, secret_keys, stager_files
 from airflow_mlops.operators.kubernetes_state import STEP, upload_failure
 from airflow_mlops.operators.kubernetes_volumes import volume_files
@@ -34,11 +36,21 @@ def connect(operator: KubernetesStepOperator, attempt: Attempt, seconds: float |
 
     :param seconds: how long the API server may be away; default what the deployment says
     """
-    hook = _hook(operator)
+    from kubernetes.config import ConfigException
 
     def client() -> CoreV1Api:
         # A new hook each time: it reads tokens and certificates again.
-        return _hook(operator).core_v1_client
+        try:
+            return _hook(operator).core_v1_client
+        except ConfigException as error:
+            raise BadStep(
+                f"step '{operator.task_id}': no Kubernetes cluster is known here: {error}; expected a worker in the cluster, an Airflow connection "
+                "'kubernetes_default', or a kubeconfig (KUBECONFIG)"
+            ) from error
+
+    if conn_id := operator.pod_keywords.get("kubernetes_conn_id"):
+        find_connection(conn_id, f"step '{operator.task_id}', kubernetes_conn_id")
+    hook = _hook(operator)
 
     return Pods(
         client,
@@ -81,33 +93,29 @@ def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -
         job = job_of(operator, attempt, bring_local_inputs(attempt))
         files = stager_files(operator, attempt, job, credentials)
     secrets = secret_keys(attempt, credentials)
-    manifest = merged(manifest_of(operator, attempt, files=files, secrets=secrets), _patch(operator))
+    manifest = merged(manifest_of(operator, attempt, files=files, secrets=secrets), patch_of(operator))
     pod = provider_pod(operator, attempt, manifest)
     name = pod_name(attempt.id)
+    operator.about_to_create(attempt)
     if secrets:
         pods.create_secret(name, secrets, labels_of(attempt.identity, attempt.id, operator.kind))
     try:
         created = pods.create(pod)
-    except BaseException:
+    except (CannotStart, PolicyViolation):
+        # Nothing else says that there is no pod, which would wait for its secret for ever.
         if secrets:
             pods.delete_secret(name)
         raise
     if secrets:
         pods.give_secret(name, created)
+    # It may have been stopped before there was something to stop.
+    operator.ensure_wanted()
     operator.log.info("Pod %s in namespace %s", name, pods.namespace)
     return created
 
 
-def _patch(operator: KubernetesStepOperator) -> Mapping[str, Any]:
-    patch = dict(operator.pod or {})
-    if (metadata := patch.get("metadata")) and isinstance(metadata, Mapping):
-        own = {"name", "namespace", "finalizers", "ownerReferences"} & metadata.keys()
-        if own:
-            raise BadStep(
-                f"step '{operator.task_id}': 'pod' sets metadata.{sorted(own)[0]}, which identifies the pod, so that a retry finds it again; "
-                "leave it out (the namespace is 'namespace' in 'kubernetes')"
-            )
-    return patch
+_MERGED_HERE = ("namespace", "security_context", "container_security_context")
+"""Keywords that the provider's operator would put in place of the whole, or that it is given otherwise."""
 
 
 def provider_pod(operator: KubernetesStepOperator, attempt: Attempt, manifest: dict[str, Any]) -> Any:
@@ -127,7 +135,7 @@ def provider_pod(operator: KubernetesStepOperator, attempt: Attempt, manifest: d
             raise BadStep(
                 f"step '{operator.task_id}': 'pod' has no field {unknown}; expected the names of Kubernetes' own manifests"
             )
-        keywords = {name: value for name, value in operator.pod_keywords.items() if name != "namespace"}
+        keywords = {name: value for name, value in operator.pod_keywords.items() if name not in _MERGED_HERE}
         provider = KubernetesPodOperator(
             task_id=operator.task_id,
             name=pod_name(attempt.id),

@@ -54,6 +54,11 @@ def user_of_pods() -> int:
     return os.getuid() or NOBODY
 
 
+def group_of_pods() -> int:
+    """The group that programs run as: the worker's, unless its user is root."""
+    return os.getgid() if os.getuid() else NOBODY
+
+
 def manifest_of(
     operator: KubernetesStepOperator, attempt: Attempt, *, files: Manifest, secrets: Mapping[str, str]
 ) -> Manifest:
@@ -119,8 +124,8 @@ def manifest_of(
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": user,
-                "runAsGroup": user,
-                "fsGroup": user,
+                "runAsGroup": group_of_pods(),
+                "fsGroup": group_of_pods(),
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
@@ -179,8 +184,6 @@ def stager_files(
         )
     environment: list[Manifest] = [
         {"name": "MLOPS_STAGER_JOB", "value": job},
-        {"name": "AWS_RETRY_MODE", "value": "standard"},
-        {"name": "AWS_MAX_ATTEMPTS", "value": "8"},
         # Memory of the parts that are under way is given back before the limit of the container is met.
         {"name": "GOMEMLIMIT", "value": "900MiB"},
     ]
@@ -199,7 +202,14 @@ def stager_files(
     return {
         "initContainers": [
             {"name": STAGE_IN, "args": ["in"], **common},
-            {"name": STAGE_OUT, "args": ["out"], "restartPolicy": "Always", **common},
+            {
+                "name": STAGE_OUT,
+                "args": ["out"],
+                "restartPolicy": "Always",
+                # The program starts when this has returned: a signal that came before the stager heeds any would be lost, and the outputs with it.
+                "lifecycle": {"postStart": {"exec": {"command": ["/stager", "ready"]}}},
+                **common,
+            },
         ],
         "volumes": [scratch],
         "mounts": [

@@ -41,6 +41,8 @@ class Status:
 
     :param waits_for: what keeps it from starting, in words; it may start yet
     :param pulls: whether that is its image
+    :param is_leaving: whether its pod is being deleted, or its files still come in: no start to wait for
+    :param others_run: whether other programs of the pod run on although this one has ended
     :param started: when it started, seconds since the epoch
     :param exit_code: how it ended by itself; its files may still be under way
     :param out_of_memory: whether its memory limit killed it
@@ -50,6 +52,8 @@ class Status:
 
     waits_for: str | None = None
     pulls: bool = False
+    is_leaving: bool = False
+    others_run: bool = False
     started: float | None = None
     exit_code: int | None = None
     out_of_memory: bool = False
@@ -64,14 +68,15 @@ def status_of(pod: V1Pod, task_id: str, now: datetime | None = None) -> Status:
     program = _container(status.container_statuses, STEP)
     ended = program.state.terminated if program is not None and program.state is not None else None
     is_over = status.phase in ("Succeeded", "Failed") or (ended is not None and not _still_runs(pod))
+    now = now or datetime.now(UTC)
     if ended is not None:
-        return _ended(pod, ended, where, is_over)
+        return _ended(pod, ended, where, is_over or _is_lost(pod, now))
     if failure := _staging_failure(pod, where):
         return Status(is_over=is_over, failure=failure)
     if status.phase == "Failed":
         return Status(is_over=True, failure=InfrastructureFailure(f"{where}: {_disruption(pod) or _pod_reason(pod)}"))
     if pod.metadata.deletion_timestamp is not None:
-        return _being_deleted(pod, where, now or datetime.now(UTC))
+        return _being_deleted(pod, where, now)
     running = program.state.running if program is not None and program.state is not None else None
     if running is not None:
         return Status(started=running.started_at.timestamp())
@@ -84,8 +89,11 @@ def _ended(pod: V1Pod, ended: Any, where: str, is_over: bool) -> Status:
         return Status(is_over=is_over, failure=CannotStart(f"{where}: its program cannot be started: {said}"))
     if ended.reason == "OOMKilled":
         return Status(exit_code=ended.exit_code, out_of_memory=True, is_over=is_over)
-    if ended.exit_code == 0:
-        return Status(exit_code=0, is_over=is_over)
+    others_run = any(
+        one.name != STEP and one.state is not None and one.state.running for one in pod.status.container_statuses or ()
+    )
+    if ended.exit_code == 0 and not _was_told_to_stop(pod, ended.finished_at):
+        return Status(exit_code=0, is_over=is_over, others_run=others_run)
     disruption = _disruption(pod)
     if disruption is None and ended.reason == "ContainerStatusUnknown":
         disruption = "its node lost sight of its program"
@@ -96,7 +104,7 @@ def _ended(pod: V1Pod, ended: Any, where: str, is_over: bool) -> Status:
         )
     if disruption is not None:
         return Status(is_over=is_over, failure=InfrastructureFailure(f"{where}: {disruption}"))
-    return Status(exit_code=ended.exit_code, is_over=is_over)
+    return Status(exit_code=ended.exit_code, is_over=is_over, others_run=others_run)
 
 
 def _disruption(pod: V1Pod) -> str | None:
@@ -156,19 +164,47 @@ def stager_message(ended: Any) -> str:
 
 def _being_deleted(pod: V1Pod, where: str, now: datetime) -> Status:
     """A pod that somebody deletes: its program is being ended, or its node does not answer."""
-    # Kubernetes sets the time by when the pod should be gone.
-    if now > pod.metadata.deletion_timestamp + LOST_AFTER:
+    if _is_lost(pod, now):
         lost = f"{_disruption(pod)}, and its node {pod.spec.node_name} has not said since that it is gone"
         return Status(is_over=True, failure=InfrastructureFailure(f"{where}: {lost}"))
     if pod.spec.node_name is None:
         return Status(is_over=True, failure=InfrastructureFailure(f"{where}: {_disruption(pod)}"))
-    return Status(waits_for="its pod is being deleted")
+    return Status(waits_for="its pod is being deleted", is_leaving=True)
+
+
+def _is_lost(pod: V1Pod, now: datetime) -> bool:
+    """Whether a pod that is being deleted should have been gone for a while: nobody is there to end it."""
+    if pod.metadata.deletion_timestamp is None:
+        return False
+    for condition in pod.status.conditions or ():
+        # Its node does not answer; the grace that it would be given there means nothing.
+        if condition.type == "DisruptionTarget" and condition.reason == "DeletionByTaintManager":
+            return bool(now > condition.last_transition_time + LOST_AFTER)
+    # Kubernetes sets the time by when the pod should be gone.
+    return bool(now > pod.metadata.deletion_timestamp + LOST_AFTER)
+
+
+def _was_told_to_stop(pod: V1Pod, finished_at: datetime | None) -> bool:
+    """Whether a program had been asked to end when it did: that it ended well then says nothing of its work."""
+    moments = [
+        condition.last_transition_time
+        for condition in pod.status.conditions or ()
+        if condition.type == "DisruptionTarget" and condition.status == "True" and condition.last_transition_time
+    ]
+    if pod.metadata.deletion_timestamp is not None:
+        moments.append(
+            pod.metadata.deletion_timestamp - timedelta(seconds=pod.metadata.deletion_grace_period_seconds or 0)
+        )
+    return finished_at is not None and any(moment < finished_at for moment in moments)
 
 
 def _pending(pod: V1Pod, where: str) -> Status:
     for condition in pod.status.conditions or ():
         if condition.type == "PodScheduled" and condition.status == "False":
             return Status(waits_for=f"no node takes its pod ({condition.reason}): {condition.message}")
+    stager = _container(pod.status.init_container_statuses, STAGE_IN)
+    if stager is not None and stager.state is not None and stager.state.running is not None:
+        return Status(waits_for="its inputs are brought into its pod", is_leaving=True)
     for container in (*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())):
         waiting = container.state.waiting if container.state is not None else None
         if waiting is None or waiting.reason in (None, "PodInitializing", "ContainerCreating"):

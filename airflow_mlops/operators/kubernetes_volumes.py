@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.policy_pods import SHARED
 from airflow_mlops.operators.staging import OPEN_TO_ALL
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class _Finder:
         for folder in sorted(self._known, key=len, reverse=True):
             if path.is_relative_to(folder):
                 if folder not in self.volumes:
-                    self.volumes[folder] = {"name": f"mlops-shared-{len(self.volumes)}", **self._known[folder]}
+                    self.volumes[folder] = {"name": f"{SHARED}{len(self.volumes)}", **self._known[folder]}
                 mount: Manifest = {"name": self.volumes[folder]["name"], "mountPath": target}
                 if path != Path(folder):
                     mount["subPath"] = str(path.relative_to(folder))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow_mlops.operators.adoption import mark_stopped
 from airflow_mlops.operators.failures import InfrastructureFailure, StepTimeout
 from airflow_mlops.operators.kubernetes_logs import Follower
+from airflow_mlops.operators.kubernetes_pod import UPLOAD_GRACE
 from airflow_mlops.operators.kubernetes_state import Status, status_of
 from airflow_mlops.operators.ownership import ensure_owner
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 QUICK_END = 5
 """Seconds that what is left of a pod is given when nothing in it matters any more."""
+
+OTHERS_END_WITHIN = 5.0
+"""Seconds that other containers of a pod have to end when the program has."""
 
 _NEVER = float("inf")
 
@@ -39,6 +43,8 @@ class Wait:
         self._deadline = _NEVER
         self._follower: Follower | None = None
         self._said: str | None = None
+        self._pulls_since: float | None = None
+        self._others_since: float | None = None
 
     def await_end(self) -> tuple[Any, Status]:
         """
@@ -65,10 +71,25 @@ class Wait:
                 elif status.is_over or (status.exit_code and not operator.checkpoint):
                     # Of a program that has failed nothing more is to come but its checkpoint.
                     return pod, status
+                elif status.others_run:
+                    self._end_others()
             raise AssertionError("a pod is followed until it is gone")
         finally:
             if self._follower is not None:
                 self._follower.finish(0 if operator._killed or operator._detached else 600)
+
+    def _end_others(self) -> None:
+        """Files go out when all programs of the pod have ended, and some never do: a proxy, an agent. They have a while, and are then asked to."""
+        now = time.monotonic()
+        if self._others_since is None:
+            self._others_since = now
+        elif now - self._others_since > OTHERS_END_WITHIN and self._others_since != _NEVER:
+            self._others_since = _NEVER
+            self._operator.log.info(
+                "Other containers of the pod run on although the program has ended; they are asked to end"
+            )
+            self._pods.delete(self._name, UPLOAD_GRACE)
+        self._deadline = time.time() + OTHERS_END_WITHIN
 
     def _show_output(self, status: Status) -> None:
         if self._follower is not None:
@@ -87,11 +108,19 @@ class Wait:
         if status.waits_for != self._said:
             self._said = status.waits_for
             self._operator.log.info("Waiting: %s", status.waits_for)
-        settings = self._attempt.settings
-        option, patience = "pod_start_patience", settings.pod_start_patience
-        if status.pulls and settings.daemon_patience < patience:
-            option, patience = "daemon_patience", settings.daemon_patience
-        waited = time.time() - pod.metadata.creation_timestamp.timestamp()
+        settings, now = self._attempt.settings, time.time()
+        if status.is_leaving:
+            return
+        # A registry may have been needed for the first time just now.
+        self._pulls_since = (self._pulls_since or now) if status.pulls else None
+        option, patience, since = (
+            "pod_start_patience",
+            settings.pod_start_patience,
+            pod.metadata.creation_timestamp.timestamp(),
+        )
+        if self._pulls_since is not None and settings.daemon_patience < patience:
+            option, patience, since = "daemon_patience", settings.daemon_patience, self._pulls_since
+        waited = now - since
         if waited > patience:
             raise InfrastructureFailure(
                 f"step '{self._operator.task_id}': its program has not started for {waited:.0f} s, longer than [mlops] {option} ({patience:g}): "

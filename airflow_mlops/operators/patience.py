@@ -76,6 +76,11 @@ class Patience:
             self._sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
+    def pause(self) -> None:
+        """Wait before the next question, if there is still one to ask."""
+        self._check()
+        self._sleep(1.0)
+
     def missed(self, error: BaseException) -> None:
         """
         Note that the service did not answer.

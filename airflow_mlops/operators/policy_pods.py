@@ -2,26 +2,33 @@
 """
 What a deployment allows a pod, asked of the pod as it would be created: whatever a step's keywords or its patch put there is seen.
 
-The same settings as for Docker's containers, in Kubernetes' words. What the deployment's own ``pod_mutation_hook`` does comes later, and is
-the deployment's business.
+The same settings as for Docker's containers, in Kubernetes' words. What the deployment's own ``pod_mutation_hook`` has put there is looked at,
+too: the settings must allow it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.failures import PolicyViolation
+from airflow_mlops.operators.kubernetes_state import STAGE_IN, STAGE_OUT
 from airflow_mlops.operators.policy import allow, capabilities
 from airflow_mlops.operators.staging import check_host_path
 
+SHARED = "mlops-shared-"
+"""How the names of volumes begin that the deployment shares with pods."""
+
+_HARMLESS = ("emptyDir", "configMap", "downwardAPI", "secret", "projected", "ephemeral")
+
 if TYPE_CHECKING:
     from airflow_mlops.operators.base import StepOperator
+    from airflow_mlops.operators.kubernetes import KubernetesStepOperator
     from airflow_mlops.operators.settings import Settings
 
 
-def check_pod(operator: StepOperator, settings: Settings, pod: Mapping[str, Any]) -> None:
+def check_pod(operator: KubernetesStepOperator, settings: Settings, pod: Mapping[str, Any]) -> None:
     """
     Refuse a pod that asks for more than the deployment gives.
 
@@ -29,6 +36,24 @@ def check_pod(operator: StepOperator, settings: Settings, pod: Mapping[str, Any]
     :raises PolicyViolation: naming the setting that would allow it
     """
     spec = pod["spec"]
+    _check_place(operator, settings, spec)
+    _check_account(operator, settings, spec, pod["metadata"]["name"])
+    of_pod = spec.get("securityContext") or {}
+    _check_security(operator, settings, "the pod", of_pod)
+    for volume in spec.get("volumes") or ():
+        _check_volume(operator, settings, volume)
+    for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
+        _check_container(operator, settings, container)
+        _check_hardening(operator, settings, container, of_pod)
+
+
+def _check_place(operator: KubernetesStepOperator, settings: Settings, spec: Mapping[str, Any]) -> None:
+    """Where the pod is, and what it shares with its node and within itself."""
+    if operator.pod_keywords.get("namespace") is not None:
+        namespace = str(operator.pod_keywords["namespace"])
+        allow(
+            operator, f"asks for namespace '{namespace}'", namespace, settings.allowed_namespaces, "allowed_namespaces"
+        )
     if spec.get("hostNetwork"):
         allow(operator, "asks for the host's network", "host", settings.allowed_networks, "allowed_networks")
     if spec.get("hostIPC"):
@@ -37,16 +62,29 @@ def check_pod(operator: StepOperator, settings: Settings, pod: Mapping[str, Any]
         raise PolicyViolation(
             f"step '{operator.task_id}' asks for the host's processes (hostPID), which no step is given"
         )
-    account = spec.get("serviceAccountName") or spec.get("serviceAccount")
-    if account not in (None, "default"):
+    if spec.get("shareProcessNamespace"):
+        raise PolicyViolation(
+            f"step '{operator.task_id}' lets the containers of its pod see each other's processes (shareProcessNamespace), and with them the "
+            "store's credentials, which no step is given"
+        )
+
+
+def _check_account(operator: StepOperator, settings: Settings, spec: Mapping[str, Any], own: str) -> None:
+    """What the pod may do in the cluster, and which secrets it sees."""
+    account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+    if account != "default" or spec.get("automountServiceAccountToken") or _tokens(spec):
         what = f"asks for service account '{account}'"
         allow(operator, what, account, settings.allowed_service_accounts, "allowed_service_accounts")
-    _check_security(operator, settings, "the pod", spec.get("securityContext") or {})
-    for volume in spec.get("volumes") or ():
-        if "hostPath" in volume and not _is_shared(volume, settings):
-            check_host_path(Path(volume["hostPath"]["path"]), settings)
-    for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
-        _check_container(operator, settings, container)
+    for secret in secrets_of(spec, own):
+        allow(operator, f"asks for secret '{secret}'", secret, settings.allowed_secrets, "allowed_secrets")
+    if spec.get("automountServiceAccountToken") is not False:
+        allow(
+            operator,
+            "asks for a service account's token",
+            account,
+            settings.allowed_service_accounts,
+            "allowed_service_accounts",
+        )
 
 
 def _check_container(operator: StepOperator, settings: Settings, container: Mapping[str, Any]) -> None:
@@ -58,6 +96,8 @@ def _check_container(operator: StepOperator, settings: Settings, container: Mapp
             f"step '{operator.task_id}': {where} may gain privileges, which no step is given; "
             "expected allowPrivilegeEscalation: false and not privileged in its securityContext"
         )
+    if any(port.get("hostPort") for port in container.get("ports") or ()):
+        allow(operator, "asks for a port of the host", "host", settings.allowed_networks, "allowed_networks")
     for capability in capabilities((security.get("capabilities") or {}).get("add")):
         allowed = capabilities(settings.allowed_capabilities)
         allow(operator, f"asks for capability {capability}", capability, allowed, "allowed_capabilities")
@@ -79,7 +119,70 @@ def _check_security(operator: StepOperator, settings: Settings, where: str, secu
         raise PolicyViolation(f"step '{operator.task_id}': {where} changes its kernel's settings, which no step may")
 
 
-def _is_shared(volume: Mapping[str, Any], settings: Settings) -> bool:
-    """Whether a volume is one of those that the deployment itself shares with pods."""
+def _check_hardening(
+    operator: StepOperator, settings: Settings, container: Mapping[str, Any], of_pod: Mapping[str, Any]
+) -> None:
+    """See that what every container is given was not taken away, by a patch or a keyword that replaces the whole."""
+    security = {**of_pod, **(container.get("securityContext") or {})}
+    where = f"container '{container['name']}'"
+    if security.get("runAsNonRoot") is not True:
+        allow(operator, f"asks for root as user of {where}", "root", settings.allowed_users, "allowed_users")
+    if "ALL" not in capabilities((security.get("capabilities") or {}).get("drop")):
+        what = f"asks for the runtime's default capabilities in {where}"
+        allow(operator, what, "DEFAULT", capabilities(settings.allowed_capabilities), "allowed_capabilities")
+    if (security.get("seccompProfile") or {}).get("type") not in ("RuntimeDefault", "Localhost"):
+        raise PolicyViolation(f"step '{operator.task_id}': {where} has no seccompProfile, which no step may switch off")
+
+
+def _check_volume(operator: StepOperator, settings: Settings, volume: Mapping[str, Any]) -> None:
     source = {name: value for name, value in volume.items() if name != "name"}
-    return source in [dict(shared) for shared in settings.kubernetes_volumes.values()]
+    if volume["name"].startswith(SHARED) and source in [
+        dict(shared) for shared in settings.kubernetes_volumes.values()
+    ]:
+        return  # put there by this package: patches of such names are refused
+    for kind, details in source.items():
+        if kind == "hostPath":
+            check_host_path(Path(details["path"]), settings)
+        elif kind == "persistentVolumeClaim":
+            claim = str(details.get("claimName"))
+            allow(operator, f"asks for volume claim '{claim}'", claim, settings.allowed_volumes, "allowed_volumes")
+        elif kind not in _HARMLESS:
+            raise PolicyViolation(
+                f"step '{operator.task_id}' asks for a volume of kind '{kind}'; expected one of {', '.join(_HARMLESS)}, "
+                "persistentVolumeClaim, hostPath"
+            )
+
+
+def secrets_of(spec: Mapping[str, Any], own: str) -> Iterator[str]:
+    """
+    Names of the secrets that a pod shows to its containers, beyond what a step's ``secrets`` have put there.
+
+    :param spec: of the pod
+    :param own: name of the pod's own secret, of which the program sees the step's secrets, and the stager alone the rest
+    """
+    for volume in spec.get("volumes") or ():
+        for source in (volume, *((volume.get("projected") or {}).get("sources") or ())):
+            if (secret := source.get("secret")) is not None:
+                name = str(secret.get("secretName") or secret.get("name"))
+                items = secret.get("items") or [{"key": ""}]
+                if name != own or not all(item["key"].startswith("file.") for item in items):
+                    yield name
+    for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
+        for source in container.get("envFrom") or ():
+            if "secretRef" in source:
+                yield str(source["secretRef"].get("name"))
+        shown = "stager." if container["name"] in (STAGE_IN, STAGE_OUT) else "env."
+        for variable in container.get("env") or ():
+            reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
+            if reference is not None and (reference.get("name") != own or not reference["key"].startswith(shown)):
+                yield str(reference.get("name"))
+
+
+def _tokens(spec: Mapping[str, Any]) -> bool:
+    """Whether a volume holds a token of the service account."""
+    sources = [
+        source
+        for volume in spec.get("volumes") or ()
+        for source in (volume.get("projected") or {}).get("sources") or ()
+    ]
+    return any("serviceAccountToken" in source for source in sources)

@@ -57,6 +57,8 @@ class Settings:
     :param stager_image: image of what carries files between an object store and a pod
     :param kubernetes_volumes: volumes that workers and pods share: by a worker's folder, the volume as a pod's specification names it
     :param allowed_service_accounts: service accounts that pods may have, beside the namespace's default one
+    :param allowed_namespaces: namespaces that steps may name
+    :param allowed_secrets: secrets of the cluster that pods may show to a step, beside those that its ``secrets`` say
     :param pod_start_patience: seconds that a pod may take until its program starts
     """
 
@@ -86,6 +88,8 @@ class Settings:
     stager_image: str | None = None
     kubernetes_volumes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     allowed_service_accounts: tuple[str, ...] = ()
+    allowed_namespaces: tuple[str, ...] = ()
+    allowed_secrets: tuple[str, ...] = ()
     pod_start_patience: float = 3600
 
     def open_store(self) -> Store:
@@ -157,6 +161,8 @@ def load_settings() -> Settings:
         stager_image=_text("stager_image"),
         kubernetes_volumes=_json_object("kubernetes_volumes"),
         allowed_service_accounts=_words("allowed_service_accounts"),
+        allowed_namespaces=_words("allowed_namespaces"),
+        allowed_secrets=_words("allowed_secrets"),
         pod_start_patience=_count("pod_start_patience", 3600),
     )
 

@@ -104,6 +104,8 @@ def place_of(uri: str, settings: Settings) -> tuple[str, str]:
             "or a folder that pods see ([mlops] kubernetes_volumes)"
         )
     bucket, _, key = rest.partition("/")
+    if set(bucket) & set("?#&%"):
+        raise BadStep(f"{uri} names no bucket; expected {scheme}://bucket/key, without options")
     # abfs://container@account.dfs.core.windows.net/…
     bucket = bucket.partition("@")[0] if SCHEMES[scheme] == "azblob" else bucket
     options = urlencode(bucket_options(settings)) if SCHEMES[scheme] == "s3" else ""

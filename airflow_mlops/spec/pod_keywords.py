@@ -19,7 +19,6 @@ KUBERNETES_ALLOWED: Mapping[str, Form] = {
     "annotations": BY_NAME,
     "automount_service_account_token": FLAG,
     "cluster_context": TEXT,
-    "config_file": TEXT,
     "configmaps": TEXTS,
     "container_security_context": MAPPING,
     "dns_config": MAPPING,
@@ -34,7 +33,6 @@ KUBERNETES_ALLOWED: Mapping[str, Form] = {
     "labels": BY_NAME,
     "namespace": TEXT,
     "node_selector": BY_NAME,
-    "pod_template_file": TEXT,
     "priority_class_name": TEXT,
     "runtime_class_name": TEXT,
     "schedulername": TEXT,
@@ -69,6 +67,8 @@ KUBERNETES_RESERVED: Mapping[str, str] = {
     "volume_mounts": f"{_OWN_KEY} 'volumes', or {_POD}",
     "container_resources": f"{_OWN_KEY} 'resources', or {_POD}",
     "init_containers": _POD,
+    "config_file": "it would read a file of the worker; use 'kubernetes_conn_id'",
+    "pod_template_file": f"it would read a file of the worker; {_POD}",
     "full_pod_spec": _POD,
     "pod_template_dict": _POD,
     "pod_runtime_info_envs": _POD,
@@ -104,8 +104,8 @@ KUBERNETES_RESERVED: Mapping[str, str] = {
 }
 """Arguments that are not for a spec: why, and what to use instead."""
 
-KUBERNETES_KEYWORDS = frozenset(KUBERNETES_ALLOWED)
-"""What our operators pass on to the provider's."""
+KUBERNETES_KEYWORDS = frozenset((*KUBERNETES_ALLOWED, "config_file", "pod_template_file"))
+"""What our operators pass on to the provider's; an author of a DAG is trusted with files of the worker."""
 
 _ALLOWED = {**KUBERNETES_ALLOWED, **KUBERNETES_OURS}
 
