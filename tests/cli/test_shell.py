@@ -133,7 +133,7 @@ def test_a_command_does_not_run_without_its_secrets(on_process: Terminal) -> Non
     said = on_process.run("shell", "last", "measure", "--", "echo", "ran", AIRFLOW_VAR_API_TOKEN="sesame-1")
     assert (said.code, said.out) == (2, "")
     assert "secret 'KEY'" in said.err and "AIRFLOW_VAR_API_KEY" in said.err
-    assert left(on_process) == []
+    assert folders(on_process) == []
 
 
 @pytest.mark.docker
@@ -188,9 +188,14 @@ OWN_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); fro
 """A terminal that is closed hangs up on the session that it is the controlling terminal of."""
 
 
+def folders(user: Terminal) -> list[str]:
+    """Folders of a user's visits."""
+    return [*map(str, (user.home / "tmp").glob("mlops-*/attempt.json"))]
+
+
 def left(user: Terminal) -> list[str]:
     """Folders and containers of a user's visits."""
-    return [*map(str, (user.home / "tmp").glob("mlops-*/attempt.json")), *containers()]
+    return [*folders(user), *containers()]
 
 
 @pytest.mark.docker
@@ -213,7 +218,7 @@ def test_a_process_that_is_cut_off_leaves_nothing(on_process: Terminal) -> None:
     with visitor(on_process) as (process, _, _):
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 128 + 15
-    assert left(on_process) == []
+    assert folders(on_process) == []
 
 
 @pytest.mark.docker
@@ -371,6 +376,6 @@ def test_a_seal_that_somebody_changed_writes_nothing_elsewhere(on_process: Termi
         assert said.code == 2, said.out
         assert "Traceback" not in said.err and "AIRFLOW_MLOPS_DEBUG" not in said.err, said.err
         assert [*on_process.home.rglob("pwned")] == []
-        assert left(on_process) == []
+        assert folders(on_process) == []
     finally:
         path.write_text(before)

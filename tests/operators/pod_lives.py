@@ -54,9 +54,9 @@ class Pods(Steps):
         home = str(self.home)
         self.write(dag_id, 0, POD.format(program=program, home=home, more=more, namespace=self.namespace))
 
-    def kubectl(self, *words: str) -> str:
+    def kubectl(self, *words: str, stdin: str | None = None) -> str:
         command = [*shlex.split(os.environ["KUBECTL"]), "-n", self.namespace, *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(command, input=stdin, check=True, capture_output=True, text=True).stdout
 
     def containers(self, dag_id: str) -> list[dict[str, Any]]:
         """Pods of a scenario, running or not."""
@@ -91,6 +91,18 @@ def deleted_while_running(af: Pods, dag_id: str) -> str:
     return _followed(af, dag_id)  # type: ignore[arg-type]
 
 
+def evicted(af: Pods, dag_id: str) -> str:
+    """The pod of a running program is evicted, as ``kubectl drain`` does."""
+    _started(af, dag_id)  # type: ignore[arg-type]
+    (pod,) = af.containers(dag_id)
+    name = pod["metadata"]["name"]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": af.namespace}}
+    eviction["deleteOptions"] = {"gracePeriodSeconds": 1}
+    path = f"/api/v1/namespaces/{af.namespace}/pods/{name}/eviction"
+    af.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+    return _followed(af, dag_id)  # type: ignore[arg-type]
+
+
 def marked(af: Pods, dag_id: str) -> str:
     """Marked as failed, with a program that ignores SIGTERM."""
     ran = af.path("ran", dag_id)
@@ -115,6 +127,7 @@ SCENARIOS: dict[str, Callable[[Any, str], str]] = {
         of_a_lost_supervisor,
         of_another_spec,
         deleted_while_running,
+        evicted,
         drained,
         marked,
     )

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.cli.support import ROOT, Terminal
 from tests.parts.docker import INSTANCE_OF_PODS
+from tests.parts.proxy import proxied
 from tests.parts.s3 import SECRET, new_bucket
 
 if TYPE_CHECKING:
@@ -38,7 +40,12 @@ class Deployment:
     def __init__(self, run_dag: RunDag, namespace: Namespace, settings: dict[str, str]) -> None:
         self._run_dag = run_dag
         self.namespace = namespace
-        self.settings = {"STAGER_IMAGE": "mlops-stager:1", "INSTANCE": INSTANCE_OF_PODS, **settings}
+        self.settings = {
+            "STAGER_IMAGE": "mlops-stager:1",
+            "ALLOWED_NAMESPACES": "*",
+            "INSTANCE": INSTANCE_OF_PODS,
+            **settings,
+        }
 
     def environment(self, **settings: Any) -> dict[str, str]:
         values = self.settings | {name.upper(): str(value) for name, value in settings.items()}
@@ -225,6 +232,37 @@ def test_what_a_failed_pod_left_is_kept_for_a_while(on_s3: Deployment) -> None:
     name = pod["metadata"]["name"]
     assert f"kubectl logs -n {on_s3.namespace.name} {name} -c step" in result.log
     assert "why" in on_s3.namespace.cluster.kubectl("logs", "-n", on_s3.namespace.name, name, "-c", "step")
+
+
+def test_a_store_that_is_away_when_a_program_has_ended_costs_no_second_run(
+    on_s3: Deployment, cluster_s3: S3Server, tmp_path: Path
+) -> None:
+    host, port = cluster_s3.url.removeprefix("http://").split(":")
+    with proxied((host, 0), (host, int(port))) as proxy:
+        # Only the worker reads this one.
+        rule = proxy.rule(r"GET .*/uploaded\.json", "cut")
+
+        def back() -> None:
+            while not [*cluster_s3.folder.glob("**/fit/-/1/claim-2.json")]:
+                rule.released.wait(0.2)
+            rule.released.set()
+
+        threading.Thread(target=back, daemon=True).start()
+        options = json.loads(on_s3.settings["STORAGE_OPTIONS"].replace(f":{port}", f":{proxy.port}"))
+        step = 'step("fit", "date +%s%N > $MLOPS_OUTPUT_DATA", outputs={"data": "dataset"}, retry_delay=timedelta(seconds=1))'
+        result = on_s3.run(step, storage_options=json.dumps(options))
+    assert rule.reached.is_set()
+    assert result.tasks == {"fit": "success"}, result.log[-6000:]
+    assert "Adopted attempt" in result.log
+    assert result.log.count("Pod mlops-") == 1
+    assert on_s3.namespace.left() == []
+
+
+def test_a_worker_that_knows_no_cluster_says_so(on_s3: Deployment, tmp_path: Path) -> None:
+    on_s3.namespace.kubeconfig = tmp_path / "none"
+    result = on_s3.run('step("fit", "true")')
+    assert result.tasks == {"fit": "failed"}
+    assert "bad-step: step 'fit': no Kubernetes cluster is known here" in result.log
 
 
 def test_processes_containers_and_pods_hand_each_other_artifacts(on_s3: Deployment) -> None:

@@ -26,6 +26,7 @@ SCENARIOS = (
     "of_another_spec",
     "cleared_while_running",
     "deleted_while_running",
+    "evicted",
     "marked",
 )
 
@@ -47,6 +48,7 @@ def lives(place: Namespace, cluster_s3: S3Server, tmp_path_factory: pytest.TempP
     settings = {
         "STORE": url,
         "STORAGE_OPTIONS": json.dumps(storage),
+        "ALLOWED_NAMESPACES": "*",
         "INSTANCE": "lives",
         "STAGER_IMAGE": "mlops-stager:1",
     }
@@ -87,8 +89,9 @@ def test_a_pod_that_the_retry_would_not_start_is_stopped(lives: Lives) -> None:
     assert (life["left"], life["parameters"]) == ([], {"n": 77})
 
 
-def test_a_pod_that_somebody_deletes_is_an_infrastructure_failure_and_runs_again(lives: Lives) -> None:
-    life = lives["deleted_while_running"]
+@pytest.mark.parametrize("what", ["deleted_while_running", "evicted"])
+def test_a_pod_that_is_taken_away_is_an_infrastructure_failure_and_runs_again(lives: Lives, what: str) -> None:
+    life = lives[what]
     assert outcome(life) == ("success", 2, ["1"])
     assert (life["left"], life["parameters"]) == ([], {"n": 2})
 

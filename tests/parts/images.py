@@ -128,8 +128,22 @@ def build_busybox(scratch: Path) -> Path:
 STAGER = ROOT / "stager"
 
 
-def build_stager(scratch: Path) -> Path:
-    """Make the archive of the stager's image as its Dockerfile does: the static program, and certificates."""
+def _stager_recipe() -> str:
+    kinds = (".go", ".mod", ".sum")
+    return recipe_hash(
+        [
+            FORMAT,
+            {
+                path.name: path.read_text()
+                for path in STAGER.iterdir()
+                if path.suffix in kinds or path.name == "Dockerfile"
+            },
+        ]
+    )
+
+
+def stager_program() -> Path:
+    """Return the stager, a static program, built as its Dockerfile does."""
     from tests.parts.s3 import go_command
 
     command = re.search(
@@ -139,22 +153,28 @@ def build_stager(scratch: Path) -> Path:
         raise ValueError(
             f"{STAGER}/Dockerfile: no line that builds the stager was found; the tests build it by the same command"
         )
+    words = shlex.split(command[1])
+
+    def build(scratch: Path) -> Path:
+        environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
+        run([*go_command(), *words, "-o", str(scratch / "stager"), "."], cwd=STAGER, env=environment)
+        return scratch / "stager"
+
+    return built(f"stager-{_stager_recipe()}", build)
+
+
+def build_stager(scratch: Path) -> Path:
+    """Make the archive of the stager's image: the program, and certificates."""
     tree = scratch / "tree"
     (tree / "etc/ssl/certs").mkdir(parents=True)
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", tree / "etc/ssl/certs")
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
-    run([*go_command(), *shlex.split(command[1]), "-o", str(tree / "stager"), "."], cwd=STAGER, env=environment)
+    shutil.copy(stager_program(), tree / "stager")
     return packed(tree, scratch / "image.tar")
 
 
 def stager(url: str) -> str:
-    """Return the name of the stager's image, which the daemon has."""
-    kinds = (".go", ".mod", ".sum")
-    sources = {
-        path.name: path.read_text() for path in STAGER.iterdir() if path.suffix in kinds or path.name == "Dockerfile"
-    }
-    name = f"mlops-stager:{recipe_hash([FORMAT, sources])}"
-    change = 'ENTRYPOINT ["/stager"]'
+    """Load ``mlops-stager:1`` into the daemon at ``url`` and return its name."""
+    name, change = f"mlops-stager:{_stager_recipe()}", 'ENTRYPOINT ["/stager"]'
     return _with_client(url, lambda client: loaded(client, name, "mlops-stager:1", build_stager, change))
 
 
