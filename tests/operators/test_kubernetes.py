@@ -243,16 +243,16 @@ def test_a_store_that_is_away_when_a_program_has_ended_costs_no_second_run(
         rule = proxy.rule(r"GET .*/uploaded\.json", "cut")
 
         def back() -> None:
-            while not [*cluster_s3.folder.glob("**/fit/-/1/claim-2.json")]:
+            while not [*cluster_s3.folder.glob("**/unlucky/-/1/claim-2.json")]:
                 rule.released.wait(0.2)
             rule.released.set()
 
         threading.Thread(target=back, daemon=True).start()
         options = json.loads(on_s3.settings["STORAGE_OPTIONS"].replace(f":{port}", f":{proxy.port}"))
-        step = 'step("fit", "date +%s%N > $MLOPS_OUTPUT_DATA", outputs={"data": "dataset"}, retry_delay=timedelta(seconds=1))'
+        step = 'step("unlucky", "date +%s%N > $MLOPS_OUTPUT_DATA", outputs={"data": "dataset"}, retry_delay=timedelta(seconds=1))'
         result = on_s3.run(step, storage_options=json.dumps(options))
     assert rule.reached.is_set()
-    assert result.tasks == {"fit": "success"}, result.log[-6000:]
+    assert result.tasks == {"unlucky": "success"}, result.log[-6000:]
     assert "Adopted attempt" in result.log
     assert result.log.count("Pod mlops-") == 1
     assert on_s3.namespace.left() == []
