@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.cli.support import ROOT, Terminal
 from tests.parts.docker import INSTANCE_OF_PODS
-from tests.parts.proxy import proxied
 from tests.parts.s3 import SECRET, new_bucket
 
 if TYPE_CHECKING:
@@ -232,30 +230,6 @@ def test_what_a_failed_pod_left_is_kept_for_a_while(on_s3: Deployment) -> None:
     name = pod["metadata"]["name"]
     assert f"kubectl logs -n {on_s3.namespace.name} {name} -c step" in result.log
     assert "why" in on_s3.namespace.cluster.kubectl("logs", "-n", on_s3.namespace.name, name, "-c", "step")
-
-
-def test_a_store_that_is_away_when_a_program_has_ended_costs_no_second_run(
-    on_s3: Deployment, cluster_s3: S3Server, tmp_path: Path
-) -> None:
-    host, port = cluster_s3.url.removeprefix("http://").split(":")
-    with proxied((host, 0), (host, int(port))) as proxy:
-        # Only the worker reads this one.
-        rule = proxy.rule(r"GET .*/uploaded\.json", "cut")
-
-        def back() -> None:
-            while not [*cluster_s3.folder.glob("**/unlucky/-/1/claim-2.json")]:
-                rule.released.wait(0.2)
-            rule.released.set()
-
-        threading.Thread(target=back, daemon=True).start()
-        options = json.loads(on_s3.settings["STORAGE_OPTIONS"].replace(f":{port}", f":{proxy.port}"))
-        step = 'step("unlucky", "date +%s%N > $MLOPS_OUTPUT_DATA", outputs={"data": "dataset"}, retry_delay=timedelta(seconds=1))'
-        result = on_s3.run(step, storage_options=json.dumps(options))
-    assert rule.reached.is_set()
-    assert result.tasks == {"unlucky": "success"}, result.log[-6000:]
-    assert "Adopted attempt" in result.log
-    assert result.log.count("Pod mlops-") == 1
-    assert on_s3.namespace.left() == []
 
 
 def test_a_worker_that_knows_no_cluster_says_so(on_s3: Deployment, tmp_path: Path) -> None:
