@@ -25,7 +25,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 from docker_step import prepare_airflow, run_dag  # noqa: E402
 
 if TYPE_CHECKING:
-    from tests.parts.kubernetes import Namespace
+    from tests.parts.namespace import Namespace
 
 IMAGE = "mlops-busybox:1"
 PAIRS_DAG = """
@@ -162,7 +162,8 @@ def main() -> None:
     arguments = parser.parse_args()
     from tests.parts.docker import docker_session
     from tests.parts.images import busybox, stager
-    from tests.parts.kubernetes import cluster_session, temporary_namespace
+    from tests.parts.kubernetes import cluster_session
+    from tests.parts.namespace import temporary_namespace
     from tests.parts.s3 import new_bucket, running_s3
 
     with tempfile.TemporaryDirectory() as name, docker_session() as daemon, cluster_session() as cluster:

@@ -9,7 +9,7 @@ from tests.parts.airflow_home import airflow_home, isolate_airflow, migrated_dat
 from tests.parts.browser import browser, shoot
 from tests.parts.docker import docker_daemon, others_containers
 from tests.parts.images import busybox_image, python_image
-from tests.parts.kubernetes import cluster_s3, kubernetes_cluster, namespace
+from tests.parts.namespace import cluster_s3, kubernetes_cluster, namespace
 from tests.parts.private_daemon import private_daemon
 from tests.parts.remote_daemon import remote_daemon
 from tests.parts.s3 import s3_server, s3_store_url

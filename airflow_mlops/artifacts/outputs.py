@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts.digests import Digested, digest_path
-from airflow_mlops.artifacts.errors import ArtifactError, ContentRefused, OutputInvalid, OutputMissing, listed
+from airflow_mlops.artifacts.errors import (
+    ArtifactError,
+    ContentRefused,
+    OutputInvalid,
+    OutputMissing,
+    StoreFailed,
+    listed,
+)
 from airflow_mlops.artifacts.metrics import MAX_METRICS, parse_metrics
 from airflow_mlops.artifacts.parameters import MAX_PARAMETER, parse_parameter
 from airflow_mlops.artifacts.scan import readable
@@ -46,7 +53,7 @@ class Collected:
 EMPTY_FOLDER = "is an empty folder; expected at least one file in it"
 
 
-class _Missing(Exception):
+class NotWritten(Exception):
     """An output was not written; kept apart from outputs that are wrong."""
 
 
@@ -64,6 +71,18 @@ def collect(folder: Path, declared: Mapping[str, Output], *, sync: bool = True) 
     :raises OutputMissing: if some were not written; it lists what was written beside them
     :raises OutputInvalid: if some are not what was declared
     """
+    return gathered(declared, lambda name, output, found: _collect_one(folder, name, output, found, sync))
+
+
+def gathered(declared: Mapping[str, Output], collect_one: Callable[[str, Output, Collected], None]) -> Collected:
+    """
+    Collect one declared output after the other, but those at a URI of their own, and tell all that is wrong at once.
+
+    :param collect_one: adds an output to what was collected; raises :class:`NotWritten` for one that is not there
+    :raises OutputMissing: if some were not written
+    :raises OutputInvalid: if some are not what was declared
+    :raises StoreFailed: if the store failed, which says nothing of the outputs
+    """
     collected = Collected()
     problems: list[str] = []
     missing_only = True
@@ -71,9 +90,11 @@ def collect(folder: Path, declared: Mapping[str, Output], *, sync: bool = True) 
         if output.uri is not None:
             continue
         try:
-            _collect_one(folder, name, output, collected, sync)
-        except _Missing as error:
+            collect_one(name, output, collected)
+        except NotWritten as error:
             problems.append(str(error))
+        except StoreFailed:
+            raise
         except (ArtifactError, OSError, ValueError) as error:
             missing_only = False
             problems.append(f"output '{name}': {error}")
@@ -86,7 +107,7 @@ def _collect_one(folder: Path, name: str, output: Output, collected: Collected, 
     path = output_path(folder, name, output)
     status = _status(folder, path)
     if status is None:
-        raise _Missing(not_written(name, output, _written(folder, path)))
+        raise NotWritten(not_written(name, output, _written(folder, path)))
     if output.is_parameter:
         collected.parameters[name] = parse_parameter(output.type, _small_file(path, status, MAX_PARAMETER))
         return

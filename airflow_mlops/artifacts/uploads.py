@@ -16,11 +16,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_mlops.artifacts.digests import Digested, FileDigest, tree_digest
-from airflow_mlops.artifacts.errors import ArtifactError, OutputInvalid, OutputMissing, StoreFailed
 from airflow_mlops.artifacts.layout import OUTPUTS
 from airflow_mlops.artifacts.manifest import Document, OutputFile
 from airflow_mlops.artifacts.metrics import MAX_METRICS, parse_metrics
-from airflow_mlops.artifacts.outputs import EMPTY_FOLDER, Collected, listed_names, not_a_file, not_written
+from airflow_mlops.artifacts.outputs import (
+    EMPTY_FOLDER,
+    Collected,
+    NotWritten,
+    gathered,
+    listed_names,
+    not_a_file,
+    not_written,
+)
 from airflow_mlops.artifacts.parameters import MAX_PARAMETER, parse_parameter
 
 if TYPE_CHECKING:
@@ -51,10 +58,6 @@ class UploadRecord(Document):
     outputs: dict[str, UploadedOutput] = Field(description="By name")
 
 
-class _Missing(Exception):
-    """An output was not written."""
-
-
 def collect_uploaded(store: Store, attempt_key: str, declared: Mapping[str, Output]) -> Collected:
     """
     Read the record of an attempt, and check all declared outputs, but those at a URI of their own.
@@ -64,24 +67,10 @@ def collect_uploaded(store: Store, attempt_key: str, declared: Mapping[str, Outp
     :raises OutputInvalid: if some are not what was declared
     """
     record = UploadRecord.from_bytes(store.read(f"{attempt_key}/{RECORD}", UploadRecord.limit))
-    collected = Collected()
-    problems: list[str] = []
-    missing_only = True
-    for name, output in declared.items():
-        if output.uri is not None:
-            continue
-        try:
-            _collect_one(store, f"{attempt_key}/{OUTPUTS}", name, output, record.outputs.get(name), collected)
-        except _Missing as error:
-            problems.append(str(error))
-        except StoreFailed:
-            raise  # which says nothing of the output
-        except (ArtifactError, ValueError) as error:
-            missing_only = False
-            problems.append(f"output '{name}': {error}")
-    if problems:
-        raise (OutputMissing if missing_only else OutputInvalid)(problems)
-    return collected
+    folder = f"{attempt_key}/{OUTPUTS}"
+    return gathered(
+        declared, lambda name, output, found: _collect_one(store, folder, name, output, record.outputs.get(name), found)
+    )
 
 
 def _collect_one(
@@ -89,7 +78,7 @@ def _collect_one(
 ) -> None:
     if uploaded is None or uploaded.missing is not None:
         names = sorted(uploaded.missing or ()) if uploaded is not None else []
-        raise _Missing(not_written(name, output, listed_names(names) or "nothing"))
+        raise NotWritten(not_written(name, output, listed_names(names) or "nothing"))
     if uploaded.refused is not None:
         raise ValueError(uploaded.refused)
     if output.file and uploaded.tree:

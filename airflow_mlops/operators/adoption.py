@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_mlops.artifacts import ArtifactError, DocumentInvalid, NotFound, Seal, all_generations
 from airflow_mlops.artifacts.attempts import attempts_of, is_kept, was_kept
 from airflow_mlops.operators import scratch
+from airflow_mlops.operators.budgets import has_failed
 from airflow_mlops.operators.failures import Superseded
 from airflow_mlops.operators.ownership import owns
 
@@ -57,6 +59,28 @@ def adopt(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs, reso
     attempt.close()
     attempt.become(fresh, adopted=False)
     return None
+
+
+def is_worth_going_on(
+    attempt: Attempt, *, earlier: str | None, generation: str | None, incarnation: str | None, started_by: str | None
+) -> bool:
+    """
+    Whether what an earlier try started is of this generation, and neither failed nor was stopped by a try that said so.
+
+    :param earlier: id of its attempt; as the other three, a label of what was found
+    :param started_by: number of the try that started it
+    """
+    identity, store = attempt.identity, attempt.store
+    if (generation, incarnation) != (str(identity.generation), str(identity.incarnation)):
+        return False
+    key = identity.place.attempt_key(str(earlier))
+    return not has_failed(store, identity.place, int(str(started_by))) and not store.exists(f"{key}/{STOPPED}")
+
+
+def is_kept_evidence(attempt: Attempt, *, earlier: str, generation: str, incarnation: str) -> bool:
+    """Whether an attempt of the same task, of whatever generation, is kept for a person to look at."""
+    its = replace(attempt.identity.place, generation=int(generation), incarnation=int(incarnation))
+    return is_kept(attempt.store, its, earlier)
 
 
 def may_touch(attempt: Attempt) -> bool:

@@ -364,10 +364,7 @@ class DockerStepOperator(DurableStepOperator, DockerOperator):  # type: ignore[m
         if (transfer := self._transfer) is not None:
             with contextlib.suppress(Exception):  # the timeout is what the step ends with
                 transfer.bring_checkpoint(self.cli, container)
-        seconds = self.step_timeout.total_seconds() if self.step_timeout else 0
-        raise StepTimeout(
-            f"step '{self.task_id}' ran longer than its timeout of {seconds:g} s and was stopped; give it more time with timeout"
-        )
+        raise StepTimeout.after(self.task_id, self.step_timeout)
 
     def drop_transfer(self) -> None:
         """Remove what files travel by."""

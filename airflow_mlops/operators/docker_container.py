@@ -4,14 +4,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from docker.types import DeviceRequest, LogConfig, Mount
 
-from airflow_mlops.artifacts.attempts import is_kept
-from airflow_mlops.operators.adoption import STOPPED
-from airflow_mlops.operators.budgets import has_failed
+from airflow_mlops.operators.adoption import is_kept_evidence, is_worth_going_on
 from airflow_mlops.operators.docker_gpus import LEASE
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.identity import LABEL, is_ours
@@ -150,22 +147,26 @@ def goes_on(container: dict[str, Any], attempt: Attempt) -> bool:
     """
     Whether a container is one to go on with: of this generation, started, and neither failed nor stopped by a try that said so.
     """
-    labels, identity = container["Labels"], attempt.identity
-    own = (labels.get(f"{LABEL}.generation"), labels.get(f"{LABEL}.incarnation")) == (
-        str(identity.generation),
-        str(identity.incarnation),
+    return container["State"] in ("running", "exited") and is_worth_going_on(
+        attempt,
+        earlier=_label(container, "attempt"),
+        generation=_label(container, "generation"),
+        incarnation=_label(container, "incarnation"),
+        started_by=_label(container, "try"),
     )
-    if not own or container["State"] not in ("running", "exited"):
-        return False
-    key = identity.place.attempt_key(labels[f"{LABEL}.attempt"])
-    started_by = int(labels[f"{LABEL}.try"])
-    return not has_failed(attempt.store, identity.place, started_by) and not attempt.store.exists(f"{key}/{STOPPED}")
 
 
 def is_evidence(container: dict[str, Any], attempt: Attempt) -> bool:
     """Whether a container has ended and is kept for a person to look at."""
-    labels, place = container["Labels"], attempt.identity.place
-    if container["State"] not in ("exited", "dead"):
-        return False
-    its = replace(place, generation=int(labels[f"{LABEL}.generation"]), incarnation=int(labels[f"{LABEL}.incarnation"]))
-    return is_kept(attempt.store, its, labels[f"{LABEL}.attempt"])
+    labels = container["Labels"]
+    return container["State"] in ("exited", "dead") and is_kept_evidence(
+        attempt,
+        earlier=labels[f"{LABEL}.attempt"],
+        generation=labels[f"{LABEL}.generation"],
+        incarnation=labels[f"{LABEL}.incarnation"],
+    )
+
+
+def _label(container: dict[str, Any], name: str) -> str | None:
+    found: str | None = container["Labels"].get(f"{LABEL}.{name}")
+    return found

@@ -7,6 +7,7 @@ Why a step failed: one exception class a failure class, so that retry rules and 
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowException
@@ -47,6 +48,14 @@ class StepTimeout(StepFailure):
 
     failure_class = "timeout"
     budget = "retries"
+
+    @classmethod
+    def after(cls, task_id: str, timeout: timedelta | None) -> StepTimeout:
+        """The failure of a step whose program was stopped after its timeout."""
+        seconds = timeout.total_seconds() if timeout is not None else 0
+        return cls(
+            f"step '{task_id}' ran longer than its timeout of {seconds:g} s and was stopped; give it more time with timeout"
+        )
 
 
 class OutputsRefused(StepFailure):

@@ -129,6 +129,8 @@ class KubernetesStepOperator(DurableStepOperator):
         if not attempt.adopted:
             create_pod(self, attempt, pods)
         self._name = name
+        # It may have been stopped before there was something to stop.
+        self.ensure_wanted()
         return self._await_end(pods, name, attempt)
 
     def about_to_create(self, attempt: Attempt) -> None:

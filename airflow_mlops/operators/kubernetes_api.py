@@ -11,7 +11,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kubernetes.client import ApiException, CoreV1Api
 from kubernetes.config import ConfigException
@@ -23,6 +23,8 @@ from airflow_mlops.operators.failures import CannotStart, InfrastructureFailure,
 
 if TYPE_CHECKING:
     from kubernetes.client import V1Pod
+
+T = TypeVar("T")
 
 FINALIZER = "mlops.airflow/harvest"
 """Keeps a pod's object, and so the exit code of its program, until that was read, whoever deletes the pod."""
@@ -85,7 +87,7 @@ class Pods:
         self._connect = connect
         self._core: CoreV1Api | None = None
         self._task_id = task_id
-        self.patience = Patience(seconds, renew=self._forget_client, task_id=task_id, log=log, check=check)
+        self.patience = Patience(seconds, renew=self.close, task_id=task_id, log=log, check=check)
 
     @property
     def core(self) -> CoreV1Api:
@@ -101,9 +103,6 @@ class Pods:
                 self._core.api_client.close()
             self._core = None
 
-    def _forget_client(self) -> None:
-        self.close()
-
     def create(self, pod: Any) -> V1Pod:
         """
         Create a pod; one that is there under that name already is the one that was asked for a moment ago.
@@ -112,27 +111,42 @@ class Pods:
         :raises PolicyViolation: if an admission rule or the worker's role refuses it
         """
         name = pod.metadata.name
+        made = self._created(f"pod {name}", lambda: self.core.create_namespaced_pod(self.namespace, pod)) or self.read(
+            name
+        )
+        if made is None:
+            raise InfrastructureFailure(
+                f"step '{self._task_id}': pod {name} was there, and is gone although it was just created"
+            )
+        return made
+
+    def _created(self, what: str, create: Callable[[], T]) -> T | None:
+        """Create something; ``None`` if it is there already."""
         for _ in range(_TRIES):
             try:
-                return self.patience.ask(lambda: self.core.create_namespaced_pod(self.namespace, pod))
+                return self.patience.ask(create)
             except ApiException as error:
-                if reason_of(error) == "AlreadyExists" and (found := self.read(name)) is not None:
-                    return found
+                if reason_of(error) == "AlreadyExists":
+                    return None
                 if error.status != _CONFLICT:  # a quota that others change at the same moment
-                    raise self._refused(f"pod {name}", error) from error
+                    raise self._refused(what, error) from error
             self.patience.pause()
         raise InfrastructureFailure(
-            f"step '{self._task_id}': pod {name} could not be created in {_TRIES} tries, for conflicts with others"
+            f"step '{self._task_id}': {what} could not be created in {_TRIES} tries, for conflicts with others"
         )
 
-    def read(self, name: str) -> V1Pod | None:
-        """A pod as the server has it; ``None`` if there is none."""
+    def _unless_gone(self, what: str, question: Callable[[], T]) -> T | None:
+        """Ask about something that may be gone by now; ``None`` if it is."""
         try:
-            return self.patience.ask(lambda: self.core.read_namespaced_pod(name, self.namespace))
+            return self.patience.ask(question)
         except ApiException as error:
             if error.status == _NOT_FOUND:
                 return None
-            raise self._refused(f"pod {name}", error) from error
+            raise self._refused(what, error) from error
+
+    def read(self, name: str) -> V1Pod | None:
+        """A pod as the server has it; ``None`` if there is none."""
+        return self._unless_gone(f"pod {name}", lambda: self.core.read_namespaced_pod(name, self.namespace))
 
     def list(self, selector: Mapping[str, str]) -> list[V1Pod]:
         """Pods with some labels, the newest first."""
@@ -235,46 +249,25 @@ class Pods:
 
         :param grace: seconds that its programs are given, whatever its spec says
         """
-        try:
-            self.patience.ask(lambda: self.core.delete_namespaced_pod(name, self.namespace, grace_period_seconds=grace))
-        except ApiException as error:
-            if error.status != _NOT_FOUND:
-                raise self._refused(f"pod {name}", error) from error
+        self._unless_gone(
+            f"pod {name}",
+            lambda: self.core.delete_namespaced_pod(name, self.namespace, grace_period_seconds=grace),
+        )
 
     def create_secret(self, name: str, values: Mapping[str, str], labels: Mapping[str, str]) -> None:
         """Create a secret; one that is there already is the one that was asked for a moment ago."""
         body = {"metadata": {"name": name, "labels": dict(labels)}, "type": "Opaque", "stringData": dict(values)}
-        for _ in range(_TRIES):
-            try:
-                self.patience.ask(lambda: self.core.create_namespaced_secret(self.namespace, body))
-                return
-            except ApiException as error:
-                if reason_of(error) == "AlreadyExists":
-                    return
-                if error.status != _CONFLICT:  # a quota that others change at the same moment
-                    raise self._refused(f"secret {name}", error) from error
-            self.patience.pause()
-        raise InfrastructureFailure(
-            f"step '{self._task_id}': secret {name} could not be created in {_TRIES} tries, for conflicts with others"
-        )
+        self._created(f"secret {name}", lambda: self.core.create_namespaced_secret(self.namespace, body))
 
     def give_secret(self, name: str, pod: V1Pod) -> None:
         """Make a secret a pod's own, so that it goes when the pod goes."""
         owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.metadata.name, "uid": pod.metadata.uid}
         change = {"metadata": {"ownerReferences": [owner]}}
-        try:
-            self.patience.ask(lambda: self.core.patch_namespaced_secret(name, self.namespace, change))
-        except ApiException as error:
-            if error.status != _NOT_FOUND:
-                raise self._refused(f"secret {name}", error) from error
+        self._unless_gone(f"secret {name}", lambda: self.core.patch_namespaced_secret(name, self.namespace, change))
 
     def delete_secret(self, name: str) -> None:
         """Delete a secret. Nothing happens if there is none."""
-        try:
-            self.patience.ask(lambda: self.core.delete_namespaced_secret(name, self.namespace))
-        except ApiException as error:
-            if error.status != _NOT_FOUND:
-                raise self._refused(f"secret {name}", error) from error
+        self._unless_gone(f"secret {name}", lambda: self.core.delete_namespaced_secret(name, self.namespace))
 
     def _refused(self, what: str, error: ApiException) -> Exception:
         """What a refusal of the server means for a step."""

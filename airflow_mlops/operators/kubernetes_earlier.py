@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.artifacts.attempts import is_kept
-from airflow_mlops.operators.adoption import STOPPED
-from airflow_mlops.operators.budgets import has_failed
+from airflow_mlops.operators.adoption import is_kept_evidence, is_worth_going_on
 from airflow_mlops.operators.kubernetes_names import annotation, is_ours, task_selector
 from airflow_mlops.operators.kubernetes_state import status_of
 
@@ -26,26 +23,26 @@ def goes_on(pod: Any, attempt: Attempt, task_id: str) -> bool:
     """
     Whether a pod is one to go on with: of this generation, neither failed nor stopped by a try that said so, and not disrupted meanwhile.
     """
-    identity = attempt.identity
-    own = (annotation(pod, "generation"), annotation(pod, "incarnation"))
-    if own != (str(identity.generation), str(identity.incarnation)):
-        return False
     status = status_of(pod, task_id)
     if status.failure is not None or (pod.metadata.deletion_timestamp is not None and status.exit_code is None):
         return False
-    key = identity.place.attempt_key(annotation(pod, "attempt"))
-    started_by = int(annotation(pod, "try"))
-    return not has_failed(attempt.store, identity.place, started_by) and not attempt.store.exists(f"{key}/{STOPPED}")
+    return is_worth_going_on(
+        attempt,
+        earlier=annotation(pod, "attempt"),
+        generation=annotation(pod, "generation"),
+        incarnation=annotation(pod, "incarnation"),
+        started_by=annotation(pod, "try"),
+    )
 
 
 def is_evidence(pod: Any, attempt: Attempt) -> bool:
     """Whether a pod has ended and is kept for a person to look at."""
-    if pod.status.phase not in ("Succeeded", "Failed"):
-        return False
-    place = attempt.identity.place
-    generation, incarnation = int(annotation(pod, "generation")), int(annotation(pod, "incarnation"))
-    its = replace(place, generation=generation, incarnation=incarnation)
-    return is_kept(attempt.store, its, annotation(pod, "attempt"))
+    return pod.status.phase in ("Succeeded", "Failed") and is_kept_evidence(
+        attempt,
+        earlier=annotation(pod, "attempt"),
+        generation=annotation(pod, "generation"),
+        incarnation=annotation(pod, "incarnation"),
+    )
 
 
 def remove(pods: Pods, name: str, task_id: str, grace: int) -> None:

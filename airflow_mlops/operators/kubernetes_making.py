@@ -93,7 +93,7 @@ def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -
         job = job_of(operator, attempt, bring_local_inputs(attempt))
         files = stager_files(operator, attempt, job, credentials)
     secrets = secret_keys(attempt, credentials)
-    manifest = merged(manifest_of(operator, attempt, files=files, secrets=secrets), patch_of(operator))
+    manifest = merged(manifest_of(operator, attempt, files), patch_of(operator))
     pod = provider_pod(operator, attempt, manifest)
     name = pod_name(attempt.id)
     operator.about_to_create(attempt)
@@ -108,8 +108,6 @@ def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -
         raise
     if secrets:
         pods.give_secret(name, created)
-    # It may have been stopped before there was something to stop.
-    operator.ensure_wanted()
     operator.log.info("Pod %s in namespace %s", name, pods.namespace)
     return created
 

@@ -59,14 +59,11 @@ def group_of_pods() -> int:
     return os.getgid() if os.getuid() else NOBODY
 
 
-def manifest_of(
-    operator: KubernetesStepOperator, attempt: Attempt, *, files: Manifest, secrets: Mapping[str, str]
-) -> Manifest:
+def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Manifest) -> Manifest:
     """
     The pod of an attempt, before what the step asks for is merged into it.
 
     :param files: what brings files in and out: ``volumes``, ``mounts`` of the program, and ``initContainers``
-    :param secrets: keys of the attempt's secret; see :func:`secret_keys`
     """
     invocation = attempt.invocation
     assert invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
@@ -75,10 +72,9 @@ def manifest_of(
         {"name": name, "valueFrom": {"secretKeyRef": {"name": pod_name(attempt.id), "key": f"env.{name}"}}}
         for name in invocation.secret_environment
     ]
-    resources, shared_memory = operator.step_resources, []
     volumes, mounts = list(files["volumes"]), list(files["mounts"])
-    if resources.shm:
-        shared_memory = [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(resources.shm)}}]
+    if shm := operator.step_resources.shm:
+        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(shm)}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 - in the container
     if attempt.secret_files:
         items = [{"key": f"file.{name}", "path": name} for name in attempt.secret_files]
@@ -131,7 +127,7 @@ def manifest_of(
             },
             "initContainers": files["initContainers"],
             "containers": [step],
-            "volumes": [*volumes, *shared_memory],
+            "volumes": volumes,
         },
     }
 

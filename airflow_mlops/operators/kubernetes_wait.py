@@ -141,6 +141,4 @@ class Wait:
             operator.check_in(self._attempt)
             if pod is None or status_of(pod, operator.task_id).is_over:
                 break
-        raise StepTimeout(
-            f"step '{operator.task_id}' ran longer than its timeout of {self._timeout:g} s and was stopped; give it more time with timeout"
-        )
+        raise StepTimeout.after(operator.task_id, operator.step_timeout)

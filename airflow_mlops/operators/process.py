@@ -201,10 +201,7 @@ class ProcessStepOperator(StepOperator):
             with _watched(process) as selector:
                 while process.poll() is None:
                     if deadline is not None and time.monotonic() >= deadline:
-                        raise StepTimeout(
-                            f"step '{self.task_id}' ran longer than its timeout of {timeout:g} s and was stopped; "
-                            "give it more time with timeout"
-                        )
+                        raise StepTimeout.after(self.task_id, self.step_timeout)
                     if self._killed:
                         break
                     _drain(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from airflow_mlops.artifacts.layout import OUTPUTS, STEP
+from airflow_mlops.artifacts.layout import STEP
 from airflow_mlops.artifacts.uploads import RECORD
 from airflow_mlops.operators.adoption import STOPPED
 from airflow_mlops.operators.failures import BadStep
@@ -210,8 +210,3 @@ def bring_local_inputs(attempt: Attempt) -> dict[str, str]:
 def drop_local_inputs(store: Store, attempt_key: str) -> None:
     """Remove what :func:`bring_local_inputs` brought, once the pod has it."""
     store.delete_tree(f"{attempt_key}/{STAGED}")
-
-
-def output_key(attempt: Attempt, relative: str) -> str:
-    """Where the stager puts an output."""
-    return f"{attempt.key}/{OUTPUTS}/{relative}"

@@ -269,11 +269,17 @@ def drained_and_stopped(af: Containers, dag_id: str) -> str:
     return af.ended(dag_id)
 
 
+def deaf(af: Containers, dag_id: str) -> str:
+    """A program that ignores SIGTERM, for ten minutes."""
+    return (
+        f"trap '' TERM; echo ran >> {af.path('ran', dag_id)}; n=0; while [ $n -lt 600 ]; do sleep 1; n=$((n+1)); done"
+    )
+
+
 def marked(af: Containers, dag_id: str) -> str:
     """Marked as failed, with a grace that is longer than Airflow's patience with the task process, and a program that ignores SIGTERM."""
     ran = af.path("ran", dag_id)
-    program = f"trap '' TERM; echo ran >> {ran}; n=0; while [ $n -lt 600 ]; do sleep 1; n=$((n+1)); done"
-    af.contain(dag_id, program, f", stop_grace=timedelta(seconds={GRACE})")
+    af.contain(dag_id, deaf(af, dag_id), f", stop_grace=timedelta(seconds={GRACE})")
     af.trigger(dag_id)
     until("running container", ran.exists)
     supervisor = psutil.Process(supervisor_of(af, dag_id))

@@ -25,6 +25,7 @@ from container_lives import (
     _followed,
     _started,
     cleared_while_running,
+    deaf,
     drained,
     of_a_lost_supervisor,
     of_a_lost_worker,
@@ -106,8 +107,7 @@ def evicted(af: Pods, dag_id: str) -> str:
 def marked(af: Pods, dag_id: str) -> str:
     """Marked as failed, with a program that ignores SIGTERM."""
     ran = af.path("ran", dag_id)
-    program = f"trap '' TERM; echo ran >> {ran}; n=0; while [ $n -lt 600 ]; do sleep 1; n=$((n+1)); done"
-    af.contain(dag_id, program, ", stop_grace=timedelta(seconds=8)")
+    af.contain(dag_id, deaf(af, dag_id), ", stop_grace=timedelta(seconds=8)")
     af.trigger(dag_id)
     until("running pod", ran.exists)
     af.mark_failed(dag_id)

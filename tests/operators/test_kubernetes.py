@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.parts.airflow_home import DagResult, RunDag
-    from tests.parts.kubernetes import Namespace
+    from tests.parts.namespace import Namespace
     from tests.parts.s3 import S3Server
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.s3]

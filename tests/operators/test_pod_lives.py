@@ -7,13 +7,17 @@ import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.operators.test_lives import Lives, attempts, outcome
 from tests.parts.airflow_home import run_in_home
-from tests.parts.kubernetes import Cluster, Namespace, temporary_namespace
+from tests.parts.namespace import Namespace, temporary_namespace
 from tests.parts.s3 import S3Server, new_bucket
+
+if TYPE_CHECKING:
+    from tests.parts.kubernetes import Cluster
 
 pytestmark = [pytest.mark.airflow, pytest.mark.s3, pytest.mark.slow]
 

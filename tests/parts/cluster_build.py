@@ -8,8 +8,12 @@ minutes, kept in the cache folder by version. ``cluster/go.mod`` pins every modu
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
+import tarfile
+from hashlib import sha256
 from pathlib import Path
 
 from tests.parts.cache import built, recipe_hash
@@ -79,3 +83,33 @@ def _build(scratch: Path) -> Path:
     build = [*go_command(), "build", "-trimpath", "-ldflags", "-s -w", "-o", str(programs / "pause"), "pause.go"]
     run(build, cwd=scratch, env=environment)
     return programs
+
+
+def one_program_image(program: Path, name: str) -> bytes:
+    """An archive as ``docker save`` writes it, of an image that holds one static program."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        entry = tarfile.TarInfo(program.name)
+        entry.size, entry.mode = program.stat().st_size, 0o755
+        with program.open("rb") as content:
+            tar.addfile(entry, content)
+    architecture = run(["dpkg", "--print-architecture"]).strip()
+    config = {
+        "architecture": architecture,
+        "os": "linux",
+        "config": {"Entrypoint": [f"/{program.name}"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{sha256(layer.getvalue()).hexdigest()}"]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    files = {
+        "manifest.json": json.dumps(manifest).encode(),
+        "config.json": json.dumps(config).encode(),
+        "layer.tar": layer.getvalue(),
+    }
+    image = io.BytesIO()
+    with tarfile.open(fileobj=image, mode="w") as tar:
+        for path, content_of in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size = len(content_of)
+            tar.addfile(entry, io.BytesIO(content_of))
+    return image.getvalue()

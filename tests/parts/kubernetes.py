@@ -11,33 +11,27 @@ from __future__ import annotations
 import base64
 import contextlib
 import fcntl
-import io
 import json
 import secrets
 import shutil
 import socket
 import subprocess
-import tarfile
 import time
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from tests.parts.cache import cache_folder
-from tests.parts.cluster_build import cluster_programs
-from tests.parts.images import ROOT, run, stager
-from tests.parts.processes import start_server, stop_server
-from tests.parts.requirement import Unavailable, unavailable
-from tests.parts.s3 import S3Server, running_s3
+from tests.parts.cluster_build import cluster_programs, one_program_image
+from tests.parts.images import run
+from tests.parts.processes import mounts_below, start_server, stop_server
+from tests.parts.requirement import Unavailable
 
 API_PORT, ETCD_PORT, ETCD_PEER_PORT = 16443, 12379, 12380
 PODS, SERVICES = "10.244.0.0/24", "10.96.0.0/16"
 BRIDGE = "mlops0"
-ROLE = ROOT / "docs" / "kubernetes-role.yaml"
 PAUSE_IMAGE = "localhost/pause:1"
 
 CNI = {
@@ -189,7 +183,7 @@ class Cluster:
         for process in psutil.process_iter(["cmdline"]):
             if str(self.folder / "containerd") in " ".join(process.info["cmdline"] or ()):
                 process.kill()
-        for mount in _mounts_below(self.folder):
+        for mount in mounts_below(self.folder):
             subprocess.run(["umount", "-l", mount], check=False)
         subprocess.run(["ip", "link", "delete", BRIDGE], check=False, capture_output=True)
         subprocess.run([self.programs / "kube-proxy", "--cleanup"], check=False, capture_output=True)
@@ -270,7 +264,7 @@ class Cluster:
         config.write_text(CONTAINERD.format(folder=self.folder, socket=self._socket, pause=PAUSE_IMAGE))
         self._start("containerd", ["containerd", "--config", config], self._socket.exists)
         archive = self.folder / "pause.tar"
-        archive.write_bytes(_one_program_image(self.programs / "pause", PAUSE_IMAGE))
+        archive.write_bytes(one_program_image(self.programs / "pause", PAUSE_IMAGE))
         run([*self._ctr, "images", "import", str(archive)])
         run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
         settings = KUBELET | {
@@ -366,41 +360,6 @@ def _node_ip() -> str:
     raise Unavailable("this host has no network address but its loopback one, and pods could not reach it")
 
 
-def _one_program_image(program: Path, name: str) -> bytes:
-    """An archive as ``docker save`` writes it, of an image that holds one static program."""
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as tar:
-        entry = tarfile.TarInfo(program.name)
-        entry.size, entry.mode = program.stat().st_size, 0o755
-        with program.open("rb") as content:
-            tar.addfile(entry, content)
-    architecture = run(["dpkg", "--print-architecture"]).strip()
-    config = {
-        "architecture": architecture,
-        "os": "linux",
-        "config": {"Entrypoint": [f"/{program.name}"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{sha256(layer.getvalue()).hexdigest()}"]},
-    }
-    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
-    files = {
-        "manifest.json": json.dumps(manifest).encode(),
-        "config.json": json.dumps(config).encode(),
-        "layer.tar": layer.getvalue(),
-    }
-    image = io.BytesIO()
-    with tarfile.open(fileobj=image, mode="w") as tar:
-        for path, content_of in files.items():
-            entry = tarfile.TarInfo(path)
-            entry.size = len(content_of)
-            tar.addfile(entry, io.BytesIO(content_of))
-    return image.getvalue()
-
-
-def _mounts_below(folder: Path) -> list[str]:
-    lines = Path("/proc/self/mounts").read_text().splitlines()
-    return sorted((line.split()[1] for line in lines if line.split()[1].startswith(f"{folder}/")), reverse=True)
-
-
 @contextlib.contextmanager
 def cluster_session() -> Iterator[Cluster]:
     """
@@ -422,99 +381,3 @@ def cluster_session() -> Iterator[Cluster]:
             yield cluster
         finally:
             cluster.stop()
-
-
-@pytest.fixture(scope="session")
-def kubernetes_cluster(docker_daemon: str, busybox_image: str) -> Iterator[Cluster]:
-    """A running Kubernetes of this session's own, with the tests' small image and the stager on its node."""
-    with contextlib.ExitStack() as stack:
-        try:
-            cluster = stack.enter_context(cluster_session())
-            for image in (busybox_image, stager(docker_daemon)):
-                cluster.load(image)
-        except (Unavailable, OSError, subprocess.SubprocessError) as reason:
-            unavailable("kubernetes", reason)
-        yield cluster
-
-
-class Namespace:
-    """
-    A namespace, and what a worker is given to run steps in it: a role, an account with it, and a kubeconfig for that.
-
-    :param name: of the namespace
-    :param kubeconfig: of the account
-    """
-
-    def __init__(self, cluster: Cluster, name: str, folder: Path, profile: str) -> None:
-        self.cluster, self.name = cluster, name
-        labels = {"pod-security.kubernetes.io/enforce": profile}
-        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-        cluster.kubectl("apply", "-n", name, "-f", str(ROLE))
-        cluster.kubectl("create", "serviceaccount", "airflow", "-n", name)
-        cluster.kubectl(
-            "create", "rolebinding", "airflow", "-n", name, "--role=mlops-steps", f"--serviceaccount={name}:airflow"
-        )
-        token = cluster.kubectl("create", "token", "airflow", "-n", name).strip()
-        self.kubeconfig = cluster.kubeconfig_of(folder / "kubeconfig", token)
-
-    def claim(self, name: str, folder: Path) -> None:
-        """Make a volume of a folder of this host, which is the node, and claim it; pods may not use the folder as such."""
-        folder.chmod(0o755)
-        size = {"storage": "1Gi"}
-        volume = f"{self.name}-{name}"
-        spec: dict[str, Any] = {"capacity": size, "accessModes": ["ReadWriteMany"], "storageClassName": ""}
-        host = {"hostPath": {"path": str(folder)}, "persistentVolumeReclaimPolicy": "Retain"}
-        claim = {"accessModes": ["ReadWriteMany"], "storageClassName": "", "volumeName": volume}
-        self.cluster.apply(
-            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": {**spec, **host}},
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "metadata": {"name": name, "namespace": self.name},
-                "spec": {**claim, "resources": {"requests": size}},
-            },
-        )
-
-    def pods(self, selector: str = "") -> list[dict[str, Any]]:
-        """Its pods."""
-        return self.cluster.objects("pods", self.name, selector)
-
-    def left(self) -> list[str]:
-        """Names of the pods and secrets that are there."""
-        found = [*self.pods(), *self.cluster.objects("secrets", self.name)]
-        return [one["metadata"]["name"] for one in found]
-
-
-@pytest.fixture(scope="session")
-def cluster_s3(kubernetes_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """An S3 server that workers and pods reach at the same address."""
-    with contextlib.ExitStack() as stack:
-        try:
-            folder = tmp_path_factory.mktemp("cluster-s3")
-            server = stack.enter_context(running_s3(folder, kubernetes_cluster.node_ip))
-        except (Unavailable, subprocess.SubprocessError) as reason:
-            unavailable("s3", reason)
-        yield server
-
-
-@contextlib.contextmanager
-def temporary_namespace(cluster: Cluster, folder: Path, profile: str = "restricted") -> Iterator[Namespace]:
-    """
-    A namespace for as long as the block lasts.
-
-    :param folder: for the kubeconfig of its worker
-    :param profile: which of Kubernetes' pod security standards it enforces: a pod that asks for more is refused
-    """
-    made = Namespace(cluster, f"test-{secrets.token_hex(4)}", folder, profile)
-    yield made
-    for pod in made.pods():
-        change = '{"metadata": {"finalizers": null}}'
-        cluster.kubectl("patch", "pod", pod["metadata"]["name"], "-n", made.name, "--type=merge", "-p", change)
-    cluster.kubectl("delete", "namespace", made.name, "--wait=false")
-
-
-@pytest.fixture
-def namespace(kubernetes_cluster: Cluster, tmp_path: Path) -> Iterator[Namespace]:
-    """A namespace of the test's own, under the restricted profile, whose worker may do what the documented role allows."""
-    with temporary_namespace(kubernetes_cluster, tmp_path) as made:
-        yield made

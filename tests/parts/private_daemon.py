@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from tests.parts.docker import answers
-from tests.parts.processes import is_running, start_server, stop_server
+from tests.parts.processes import is_running, mounts_below, start_server, stop_server
 from tests.parts.requirement import Unavailable, unavailable
 
 SIZE = "48m"
@@ -159,12 +159,6 @@ def running(kind: type[Daemon]) -> Iterator[Daemon]:
         unavailable("docker", reason)
     finally:
         daemon.close()
-        for mount in _mounts_below(folder):
+        for mount in mounts_below(folder):
             subprocess.run(["umount", mount], check=True)
         shutil.rmtree(folder)
-
-
-def _mounts_below(folder: Path) -> list[str]:
-    """What is mounted in a folder, the innermost first."""
-    lines = Path("/proc/self/mounts").read_text().splitlines()
-    return sorted((line.split()[1] for line in lines if line.split()[1].startswith(f"{folder}/")), reverse=True)

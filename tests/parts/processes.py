@@ -79,3 +79,9 @@ def is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """What is mounted in a folder, the innermost first."""
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return sorted((line.split()[1] for line in lines if line.split()[1].startswith(f"{folder}/")), reverse=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from textwrap import dedent
 
@@ -35,3 +36,9 @@ def problem(folder: Path, text: str, **options: str | None) -> str:
     found = problems(folder, text, **options)
     assert len(found) == 1, found
     return found[0]
+
+
+def keywords_of(operator: type) -> set[str]:
+    """Keywords that the constructor of an operator underneath takes by name."""
+    parameters = inspect.signature(operator.__init__).parameters  # type: ignore[misc]
+    return {name for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY}

@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 
 from airflow_mlops.spec.passthrough import DOCKER_ALLOWED, DOCKER_OURS, DOCKER_RESERVED, check_docker
+from tests.spec.support import keywords_of
 
 
 @pytest.mark.airflow
 def test_every_argument_of_the_installed_operator_is_in_exactly_one_table() -> None:
     operators = pytest.importorskip("airflow.providers.docker.operators.docker")
-    parameters = inspect.signature(operators.DockerOperator.__init__).parameters
-    known = {name for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+    known = keywords_of(operators.DockerOperator)
     assert known <= set(DOCKER_ALLOWED) | set(DOCKER_RESERVED)
     assert not set(DOCKER_ALLOWED) & set(DOCKER_RESERVED)
     assert not known & set(DOCKER_OURS)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 
 from airflow_mlops.spec.pod_keywords import (
@@ -13,13 +11,13 @@ from airflow_mlops.spec.pod_keywords import (
     KUBERNETES_RESERVED,
     check_kubernetes,
 )
+from tests.spec.support import keywords_of
 
 
 @pytest.mark.airflow
 def test_every_argument_of_the_installed_operator_is_in_exactly_one_table() -> None:
     operators = pytest.importorskip("airflow.providers.cncf.kubernetes.operators.pod")
-    parameters = inspect.signature(operators.KubernetesPodOperator.__init__).parameters
-    known = {name for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+    known = keywords_of(operators.KubernetesPodOperator)
     assert known <= set(KUBERNETES_ALLOWED) | set(KUBERNETES_RESERVED)
     assert not set(KUBERNETES_ALLOWED) & set(KUBERNETES_RESERVED)
     assert not known & set(KUBERNETES_OURS)
