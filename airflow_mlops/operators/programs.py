@@ -6,8 +6,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
+
+_KILLED_WITHIN = 5.0
 
 
 def this_process() -> str:
@@ -47,9 +50,17 @@ def kill_programs(folder: Path) -> list[int]:
     """
     Kill every process that belongs to an attempt whose scratch folder is, or lies in, a folder; its children inherit what they are known by.
 
+    Looked for until none is found: one that was being forked at the first look is seen at the second, and a process is gone some time after its
+    signal. What the kernel keeps in a call for longer than five seconds is given up, with its signal pending.
+
     :return: their process ids
     """
-    return _signal(folder, signal.SIGKILL)
+    reached: set[int] = set()
+    until = time.monotonic() + _KILLED_WITHIN
+    while (found := _signal(folder, signal.SIGKILL)) and time.monotonic() < until:
+        reached.update(found)
+        time.sleep(0.02)
+    return sorted(reached)
 
 
 def end_programs(folder: Path, grace: float) -> None:
