@@ -176,6 +176,11 @@ _OPTIONS = {
         "3600",
         example="86400",
     ),
+    "deferrable": _option(
+        "Whether steps on Kubernetes are waited for in the triggerer and hold no worker meanwhile; true or false. Empty: as "
+        "[operators] default_deferrable.",
+        example="true",
+    ),
     "verify": _option(
         "How an artifact is compared with what was committed, before a step reads it: always (its content), size, never, or "
         "auto: always up to 1 GB, else size.",

@@ -47,6 +47,9 @@ def adopt(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs, reso
     attempt.make()
     operator.recall_files(attempt, inputs)
     seal, sealed = resolve(), _seal_of(attempt)
+    if sealed is not None and sealed.run.starter == attempt.identity.ti_id:
+        # It was this very try, which has waited for it elsewhere: what was edited meanwhile is for the next one.
+        return sealed
     if sealed is not None and sealed.step == seal.step:
         operator.log.info("Adopted attempt %s of try %s; this try follows it to its end", attempt.id, sealed.run.try_)
         return sealed

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts.file_store import remove_tree
+from airflow_mlops.operators.logs import hidden
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Store
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 OWNER = "attempt.json"
 """In a scratch folder: whose it is, as the labels of a container say it."""
-
-SHORTEST_SECRET = 4
-"""Characters: masking shorter values would make the log unreadable and hide nothing."""
 
 
 @dataclass(slots=True)
@@ -120,10 +118,7 @@ class Attempt:
             *self.secret_files.values(),
             *(self.invocation.secret_environment.values() if self.invocation else ()),
         ]
-        values = {
-            value for secret in secrets for value in (secret, *secret.splitlines()) if len(value) >= SHORTEST_SECRET
-        }
-        return sorted(values, key=len, reverse=True)
+        return hidden(secrets)
 
     def close(self) -> None:
         """Remove the scratch folder."""

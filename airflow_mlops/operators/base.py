@@ -111,6 +111,8 @@ class StepOperator(BaseOperator):
     ui_color = "#e8f1f8"
     _converted: ClassVar[frozenset[str]]
     overwrite_rtif_after_execution = True
+    began_at: float | None = None
+    """When the try began, seconds since the epoch, where that was in another process."""
 
     def __init__(
         self,
@@ -334,6 +336,9 @@ class StepOperator(BaseOperator):
         :raises StepFailure: one subclass a failure class
         :raises AirflowFailException: if no further try is worth it
         """
+        return self._lived(context)
+
+    def _lived(self, context: Any) -> dict[str, Any]:
         try:
             return self._live(context)
         except (StepFailure, AirflowFailException) as failure:

@@ -10,8 +10,11 @@ what becomes of a pod that nobody watched: a finalizer keeps it until its exit c
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_mlops.operators.contract import Layout
 from airflow_mlops.operators.durable import DurableStepOperator
@@ -23,6 +26,7 @@ from airflow_mlops.spec.pod_keywords import KUBERNETES_KEYWORDS
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt, Ended
     from airflow_mlops.operators.kubernetes_api import Pods
+    from airflow_mlops.operators.kubernetes_trigger import Report
     from airflow_mlops.operators.resolve import ResolvedInputs
 
 
@@ -36,6 +40,7 @@ class KubernetesStepOperator(DurableStepOperator):
     :param pod: what the pod is to have besides, in Kubernetes' own camelCase names, merged as ``kubectl patch`` does; the program's container
         is called ``step``
     :param gpu_resource: the resource that ``gpu`` counts
+    :param deferrable: whether the pod is waited for in the triggerer, where that holds no worker; default ``[mlops] deferrable``
     """
 
     runtime: ClassVar[str] = "kubernetes"
@@ -43,6 +48,8 @@ class KubernetesStepOperator(DurableStepOperator):
     pod: Mapping[str, Any] | None
     gpu_resource: str
     pod_keywords: Mapping[str, Any]
+    deferrable: bool | None
+    _report: Report | None = None
     _pods: Pods | None = None
     _name: str | None = None
     _worthless = False
@@ -54,6 +61,7 @@ class KubernetesStepOperator(DurableStepOperator):
         self.__dict__.update(
             pod=keywords.pop("pod", None),
             gpu_resource=keywords.pop("gpu_resource", None) or "nvidia.com/gpu",
+            deferrable=keywords.pop("deferrable", None),
             pod_keywords={name: value for name, value in pod_keywords.items() if value is not None},
         )
         return keywords
@@ -112,10 +120,25 @@ class KubernetesStepOperator(DurableStepOperator):
 
     # Life
 
+    def resume(self, context: Any, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """
+        Go on where the triggerer has waited: look at the pod, and take what it has left.
+
+        :param event: what the trigger says; the pod's end is read from the API server, whatever it is
+        :return: the reference to what was committed, for XCom
+        :raises StepFailure: as :meth:`execute`
+        """
+        from airflow_mlops.operators.kubernetes_trigger import Report
+
+        self._report = Report.of(event or {})
+        self.began_at = self._report.began
+        return self._lived(context)
+
     def run_program(self, attempt: Attempt) -> Ended:
         """
-        Create the pod, log what its program prints, and wait for its end.
+        Create the pod, log what its program prints, and wait for its end, here or in the triggerer.
 
+        :raises TaskDeferred: if it is waited for there
         :raises CannotStart: if the pod, its image or its command cannot be
         :raises StepTimeout: if the program ran too long; it is stopped
         :raises InfrastructureFailure: if the pod was disrupted, does not start in time, or the API server is away for too long
@@ -131,7 +154,43 @@ class KubernetesStepOperator(DurableStepOperator):
         self._name = name
         # It may have been stopped before there was something to stop.
         self.ensure_wanted()
+        if self._report is None and self._defers(attempt):
+            self._wait_elsewhere(attempt, pods, name)
         return self._await_end(pods, name, attempt)
+
+    def _defers(self, attempt: Attempt) -> bool:
+        return attempt.settings.deferrable if self.deferrable is None else self.deferrable
+
+    def _wait_elsewhere(self, attempt: Attempt, pods: Pods, name: str) -> NoReturn:
+        """
+        Have the triggerer wait for the pod.
+
+        :raises TaskDeferred: always; that is how Airflow is told
+        """
+        from airflow_mlops.operators.kubernetes_making import CONNECTION_KEYWORDS
+        from airflow_mlops.operators.kubernetes_trigger import PodTrigger
+
+        if not _shares_files(attempt):
+            # Another worker may go on, which makes it anew.
+            attempt.close()
+        limit = self.execution_timeout
+        trigger = PodTrigger(
+            attempt=attempt.id,
+            began=time.time(),
+            step=self.task_id,
+            name=name,
+            namespace=pods.namespace,
+            cluster={key: self.pod_keywords[key] for key in CONNECTION_KEYWORDS if key in self.pod_keywords},
+            secrets={key: secret.model_dump(by_alias=True, exclude_none=True) for key, secret in self.secrets.items()},
+            step_timeout=self.step_timeout.total_seconds() if self.step_timeout else None,
+            execution_deadline=time.time() + limit.total_seconds() if limit else None,
+            checkpoint=self.checkpoint,
+            grace=self.grace_seconds(),
+            start_patience=attempt.settings.pod_start_patience,
+            daemon_patience=attempt.settings.daemon_patience,
+        )
+        self.log.info("The triggerer waits for pod %s; no worker is held meanwhile", name)
+        self.defer(trigger=trigger, method_name="resume")
 
     def about_to_create(self, attempt: Attempt) -> None:
         """
@@ -163,8 +222,10 @@ class KubernetesStepOperator(DurableStepOperator):
         from airflow_mlops.operators.kubernetes_making import collected, facts_of
         from airflow_mlops.operators.kubernetes_wait import Wait
 
+        if self._report is not None and self._report.overdue:
+            raise AirflowTaskTimeout(f"step '{self.task_id}' ran longer than its execution_timeout")
         try:
-            pod, status = Wait(self, attempt, pods, name).await_end()
+            pod, status = Wait(self, attempt, pods, name, self._report).await_end()
         except (StepDetached, ServiceAway):
             raise
         except StepFailure:
@@ -188,14 +249,21 @@ class KubernetesStepOperator(DurableStepOperator):
         unseen.
         """
         from airflow_mlops.operators.kubernetes_earlier import earlier_pods, goes_on, is_evidence, remove
-        from airflow_mlops.operators.kubernetes_names import annotation
+        from airflow_mlops.operators.kubernetes_names import annotation, pod_name
+        from airflow_mlops.operators.kubernetes_wait import gone
 
         pods = self._connected(attempt)
         found = [pod for pod in earlier_pods(pods, attempt) if not is_evidence(pod, attempt)]
-        if not found:
+        if self._report is not None:
+            # It is this try's own, whatever has become of it.
+            kept = next((pod for pod in found if annotation(pod, "attempt") == self._report.attempt), None)
+            if kept is None:
+                raise gone(self.task_id, pod_name(self._report.attempt))
+        elif not found:
             return None
+        else:
+            kept = next((pod for pod in found if goes_on(pod, attempt, self.task_id)), None)
         ensure_owner(attempt)
-        kept = next((pod for pod in found if goes_on(pod, attempt, self.task_id)), None)
         for pod in found:
             if pod is not kept:
                 self.log.info("Removing pod %s of an earlier try", pod.metadata.name)
@@ -211,9 +279,9 @@ class KubernetesStepOperator(DurableStepOperator):
 
     def forget_program(self, attempt: Attempt) -> None:
         """Remove the pod of the attempt, and its secret with it; when this returns, nothing of it runs any more."""
+        from airflow_mlops.operators.kubernetes_course import QUICK_END
         from airflow_mlops.operators.kubernetes_earlier import remove
         from airflow_mlops.operators.kubernetes_names import pod_name
-        from airflow_mlops.operators.kubernetes_wait import QUICK_END
 
         name = pod_name(attempt.id)
         if self._name == name:

@@ -17,6 +17,7 @@ from airflow_mlops.operators.kubernetes_state import STEP
 if TYPE_CHECKING:
     from kubernetes.client import CoreV1Api
 
+    from airflow_mlops.operators.log_following import Shown
     from airflow_mlops.operators.logs import LineLog
 
 _LONGEST = 64 * 1024
@@ -33,13 +34,22 @@ class Follower(log_following.Follower):
     Show the output of a pod's program.
 
     :param client: gives the client as it is now
+    :param before: what somebody else has shown
     """
 
-    def __init__(self, client: Callable[[], CoreV1Api], namespace: str, pod: str, lines: LineLog, log: Any) -> None:
+    def __init__(
+        self,
+        client: Callable[[], CoreV1Api],
+        namespace: str,
+        pod: str,
+        lines: LineLog,
+        log: Any,
+        before: Shown | None = None,
+    ) -> None:
         self._client = client
         self._namespace = namespace
         self._pod = pod
-        super().__init__(lines, log)
+        super().__init__(lines, log, before)
 
     def _opened(self, since: int | None) -> Iterable[bytes]:
         response = self._client().read_namespaced_pod_log(
@@ -48,43 +58,71 @@ class Follower(log_following.Follower):
             container=STEP,
             follow=True,
             timestamps=True,
-            # Seconds before now, of a clock that may differ from this one.
-            since_seconds=None if since is None else max(1, math.ceil(time.time() - since) + 2),
+            since_seconds=seconds_ago(since),
             _preload_content=False,
             _request_timeout=(10, None),
         )
-        return _Lines(response)
+        return _Response(response)
 
     def _is_for_good(self, error: Exception) -> bool:
         """The pod is gone, or its program has ended and its node has removed what it printed."""
-        if isinstance(error, _NoLogError):
+        if isinstance(error, NoLogError):
             return self._ended.is_set()
         return isinstance(error, ApiException) and error.status == _GONE
 
 
-class _NoLogError(Exception):
+def seconds_ago(since: int | None) -> int | None:
+    """
+    A time as the API server is asked for a log from then on: seconds before now, of a clock that may differ from this one.
+
+    :param since: seconds since the epoch
+    """
+    return None if since is None else max(1, math.ceil(time.time() - since) + 2)
+
+
+class NoLogError(Exception):
     """A node says in place of a log that there is none: not yet, or not any more."""
 
 
-class _Lines:
-    """Lines of a response, whole ones with their end. A log begins with a time."""
+class Lines:
+    """Cuts what comes of a log into lines, whole ones with their end. A log begins with a time."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._is_first = True
+
+    def take(self, chunk: bytes) -> list[bytes]:
+        """
+        Take the next bytes.
+
+        :return: the lines that are whole now, and of one without an end its pieces
+        :raises NoLogError: if it is no log
+        """
+        rest = self._rest + chunk
+        if self._is_first and _NO_LOG.match(rest):
+            raise NoLogError(rest[:200].decode(errors="replace"))
+        *lines, self._rest = rest.split(b"\n")
+        self._is_first = self._is_first and not lines
+        found = [line + b"\n" for line in lines]
+        return found + (self.end() if len(self._rest) > _LONGEST else [])
+
+    def end(self) -> list[bytes]:
+        """What is left when nothing more comes."""
+        rest, self._rest = self._rest, b""
+        return [rest] if rest else []
+
+
+class _Response:
+    """The lines of a log as it is answered."""
 
     def __init__(self, response: Any) -> None:
         self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
-        rest, is_first = b"", True
+        lines = Lines()
         for chunk in self._response.stream(amt=None):
-            if is_first and _NO_LOG.match(rest + chunk):
-                raise _NoLogError((rest + chunk)[:200].decode(errors="replace"))
-            *lines, rest = (rest + chunk).split(b"\n")
-            is_first = is_first and not lines
-            yield from (line + b"\n" for line in lines)
-            if len(rest) > _LONGEST:
-                yield rest
-                rest = b""
-        if rest:
-            yield rest
+            yield from lines.take(chunk)
+        yield from lines.end()
 
     def close(self) -> None:
         """End the response under whoever reads it: closing it would wait for that thread."""

@@ -191,11 +191,39 @@ def _was_told_to_stop(pod: V1Pod, finished_at: datetime | None) -> bool:
         for condition in pod.status.conditions or ()
         if condition.type == "DisruptionTarget" and condition.status == "True" and condition.last_transition_time
     ]
-    if pod.metadata.deletion_timestamp is not None:
-        moments.append(
-            pod.metadata.deletion_timestamp - timedelta(seconds=pod.metadata.deletion_grace_period_seconds or 0)
-        )
+    if (asked := _asked_to_end(pod)) is not None:
+        moments.append(asked)
     return finished_at is not None and any(moment < finished_at for moment in moments)
+
+
+def has_run(pod: V1Pod) -> bool:
+    """Whether a pod's program has started, so that there may be output of it."""
+    program = _container(pod.status.container_statuses, STEP)
+    state = program.state if program is not None else None
+    if state is None or (state.running is None and state.terminated is None):
+        return False
+    return state.terminated is None or state.terminated.reason not in _NOT_STARTED
+
+
+def asked_to_end_after(pod: V1Pod) -> timedelta | None:
+    """How long a pod's program had run when the pod was deleted; ``None`` if it never started, or was not deleted."""
+    program = _container(pod.status.container_statuses, STEP)
+    state = (program.state.terminated or program.state.running) if program is not None and program.state else None
+    asked = _asked_to_end(pod)
+    if state is None or state.started_at is None or asked is None:
+        return None
+    found: timedelta = asked - state.started_at
+    return found
+
+
+def _asked_to_end(pod: V1Pod) -> datetime | None:
+    """When a pod was deleted: Kubernetes sets the time by when it should be gone."""
+    if pod.metadata.deletion_timestamp is None:
+        return None
+    asked: datetime = pod.metadata.deletion_timestamp - timedelta(
+        seconds=pod.metadata.deletion_grace_period_seconds or 0
+    )
+    return asked
 
 
 def _pending(pod: V1Pod, where: str) -> Status:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_mlops.artifacts import (
@@ -67,7 +68,7 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
     :raises StepFailure: if the step failed and another try is worth it
     :raises AirflowFailException: if no other try is
     """
-    started = time.time()
+    started = operator.began_at or time.time()
     attempt = _guarded(lambda: begin(operator, context), operator, None, context)
     try:
         reference = _guarded(
@@ -76,6 +77,9 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
             attempt,
             context,
         )
+    except TaskDeferred:
+        # Its program goes on, and this try with it.
+        raise
     except (InfrastructureFailure, StepDetached):
         # Another try follows. What goes on without us, or has ended well, is for that one to go on with.
         if not operator.lives_on():

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.logs import LineLog
@@ -33,31 +33,52 @@ _DATE = len("2026-01-31")
 _STAMP = len("2026-01-31T12:00:00.123456789Z")
 
 
+class Shown(NamedTuple):
+    """
+    Up to where output was shown by somebody else: nothing before is shown again.
+
+    :param stamp: time of the latest line, as it stands before it
+    :param lines: how many lines have that time
+    """
+
+    stamp: str
+    lines: int
+
+
 class Seen:
     """
     Tells lines that were shown from those that were not: when a stream is read again, and where a daemon that rotates a log repeats it.
 
     A line is known by its time, to the nanosecond, and its content. The last ones are kept, not the last one alone: standard output and
     standard error are stamped apart, so that their order may differ from that of their times.
+
+    :param before: what somebody else has shown
     """
 
-    def __init__(self, keep: int = 1000) -> None:
+    def __init__(self, before: Shown | None = None, keep: int = 1000) -> None:
         self._keep = keep
+        self._before = before.stamp.encode() if before is not None else b""
         self._last: deque[tuple[bytes, int]] = deque()
         self._known: Counter[tuple[bytes, int]] = Counter()
-        self._latest = b""
-        self._at_latest = 0
+        self._latest = self._before
+        self._at_latest = before.lines if before is not None else 0
         self._skip = 0
 
     def rewind(self) -> int | None:
         """The stream begins anew: from which second it is needed, since the epoch; ``None`` for all of it."""
         self._skip = self._at_latest
-        if len(self._last) < self._keep:
-            return None
-        return int(datetime.fromisoformat(self._last[0][0][:19].decode() + "+00:00").timestamp())
+        first = self._last[0][0] if len(self._last) == self._keep else self._before
+        return int(datetime.fromisoformat(first[:19].decode() + "+00:00").timestamp()) if first else None
+
+    @property
+    def shown(self) -> Shown | None:
+        """Up to where all of it is known; ``None`` if nothing is."""
+        return Shown(self._latest.decode(), self._at_latest) if self._latest else None
 
     def is_new(self, stamp: bytes, content: bytes) -> bool:
         """Whether a line has not been shown yet; from now on it has."""
+        if stamp < self._before:
+            return False
         line = (stamp, hash(content))
         if stamp > self._latest:
             self._latest, self._at_latest, self._skip = stamp, 1, 0
@@ -81,21 +102,57 @@ class Seen:
         return True
 
 
+class Output:
+    """
+    A program's output on its way into a log, each line once.
+
+    :param lines: where it goes
+    :param before: what somebody else has shown
+    """
+
+    def __init__(self, lines: LineLog, before: Shown | None = None) -> None:
+        self._lines = lines
+        self._seen = Seen(before)
+
+    def rewind(self) -> int | None:
+        """The stream begins anew: from which second it is needed, since the epoch; ``None`` for all of it."""
+        return self._seen.rewind()
+
+    def take(self, frame: bytes) -> bool:
+        """Take a line, or a piece of one, that begins with its time; whether it is new."""
+        # A frame that begins with no time comes from something else than the engine.
+        end = frame.find(b" ", _DATE, _STAMP + 8) if frame[_DATE : _DATE + 1] == b"T" else -1
+        if end >= 0 and not self._seen.is_new(frame[:end], frame[end + 1 :]):
+            return False
+        self._lines.write(frame[end + 1 :])
+        return True
+
+    @property
+    def shown(self) -> Shown | None:
+        """Up to where all of it is known."""
+        return self._seen.shown
+
+    def close(self) -> None:
+        """Show what is left of the last line."""
+        self._lines.close()
+
+
 class Follower:
     """
     Show a program's output, in a thread of its own. A runtime says how its stream is opened.
 
     :param lines: where the output goes
     :param log: where is said what keeps it away
+    :param before: what somebody else has shown
     """
 
-    def __init__(self, lines: LineLog, log: Any) -> None:
+    def __init__(self, lines: LineLog, log: Any, before: Shown | None = None) -> None:
         self._lines = lines
+        self._output = Output(lines, before)
         self._log = log
         self._ended = threading.Event()
         self._given_up = False
         self._stream: Any = None
-        self._seen = Seen()
         self._heard = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="program-log", daemon=True)
         self._thread.start()
@@ -157,7 +214,7 @@ class Follower:
                     return
                 self._ended.wait(_PAUSE)
         finally:
-            self._lines.close()
+            self._output.close()
 
     def _opened(self, since: int | None) -> Iterable[bytes]:
         """
@@ -177,12 +234,8 @@ class Follower:
     def _read(self) -> bool:
         """Show what is new until the stream ends; whether anything was."""
         news = False
-        self._stream = self._opened(self._seen.rewind())
+        self._stream = self._opened(self._output.rewind())
         for frame in self._stream:
             self._heard = time.monotonic()
-            # A frame that begins with no time comes from something else than the engine.
-            end = frame.find(b" ", _DATE, _STAMP + 8) if frame[_DATE : _DATE + 1] == b"T" else -1
-            if end < 0 or self._seen.is_new(frame[:end], frame[end + 1 :]):
-                news = True
-                self._lines.write(frame[end + 1 :])
+            news |= self._output.take(frame)
         return news

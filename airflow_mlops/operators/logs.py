@@ -11,10 +11,13 @@ from __future__ import annotations
 import codecs
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 LINE_LIMIT = 16 * 1024
 """Characters of one log line; a longer one is shown in pieces."""
+
+SHORTEST_SECRET = 4
+"""Characters: masking shorter values would make the log unreadable and hide nothing."""
 
 PROGRESS_INTERVAL = 5.0
 """Seconds between two lines of a progress bar that are shown; the last one is shown in any case."""
@@ -104,6 +107,12 @@ class LineLog:
         shown = _harmless(line).rstrip()
         for start in range(0, max(len(shown), 1), LINE_LIMIT):
             self._emit(_MARKER.sub(r"\1 \2", shown[start : start + LINE_LIMIT]))
+
+
+def hidden(secrets: Iterable[str]) -> list[str]:
+    """What no log may show: each secret, and each line of those that have several; the longest first."""
+    values = {value for secret in secrets for value in (secret, *secret.splitlines()) if len(value) >= SHORTEST_SECRET}
+    return sorted(values, key=len, reverse=True)
 
 
 def masked(text: str, secrets: Sequence[str]) -> str:

@@ -60,6 +60,7 @@ class Settings:
     :param allowed_namespaces: namespaces that steps may name
     :param allowed_secrets: secrets of the cluster that pods may show to a step, beside those that its ``secrets`` say
     :param pod_start_patience: seconds that a pod may take until its program starts
+    :param deferrable: whether pods are waited for in the triggerer, unless an operator says it
     """
 
     store_url: str
@@ -91,6 +92,7 @@ class Settings:
     allowed_namespaces: tuple[str, ...] = ()
     allowed_secrets: tuple[str, ...] = ()
     pod_start_patience: float = 3600
+    deferrable: bool = False
 
     def open_store(self) -> Store:
         """The store of this deployment; opening it touches no network."""
@@ -164,6 +166,7 @@ def load_settings() -> Settings:
         allowed_namespaces=_words("allowed_namespaces"),
         allowed_secrets=_words("allowed_secrets"),
         pod_start_patience=_count("pod_start_patience", 3600),
+        deferrable=_flag("deferrable", default=_airflow_defers()),
     )
 
 
@@ -196,6 +199,11 @@ def default_infra_retries() -> int:
     return int(conf.getint(SECTION, "infra_retries", fallback=3))
 
 
+def _airflow_defers() -> bool:
+    """What Airflow's own operators do unless they are told."""
+    return bool(conf.getboolean(section="operators", key="default_deferrable", fallback=False))
+
+
 def _text(option: str) -> str | None:
     value = conf.get(SECTION, option, fallback=None)
     return str(value).strip() or None if value is not None else None
@@ -205,8 +213,8 @@ def _words(option: str) -> tuple[str, ...]:
     return tuple((_text(option) or "").replace(",", " ").split())
 
 
-def _flag(option: str) -> bool:
-    text = (_text(option) or "false").lower()
+def _flag(option: str, *, default: bool = False) -> bool:
+    text = (_text(option) or str(default)).lower()
     if text not in ("true", "false"):
         raise BadStep(f"[mlops] {option} is {text!r}; expected true or false")
     return text == "true"

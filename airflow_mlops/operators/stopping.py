@@ -61,24 +61,25 @@ def state_of(identity: TaskIdentity, seconds: float = ANSWER_WITHIN) -> str | No
     answer: list[str | None] = []
 
     def ask() -> None:
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
         with contextlib.suppress(Exception):  # whatever keeps the answer away, there is none
-            states = RuntimeTaskInstance.get_task_states(
-                dag_id=identity.dag_id,
-                task_ids=[identity.task_id],
-                run_ids=[identity.run_id],
-                map_index=identity.map_index if identity.map_index >= 0 else None,
-            )
-            found = states.get(identity.run_id) or {}
-            # A task that was cleared has no state: that is an answer, too.
-            answer.append(str(next(iter(found.values()), None)))
+            answer.append(task_state(identity.dag_id, identity.task_id, identity.run_id, identity.map_index))
 
     # In a thread, since the signal may have come while this very process talked to its supervisor and holds that lock.
     asking = threading.Thread(target=ask, name="task-state", daemon=True)
     asking.start()
     asking.join(seconds)
     return answer[0] if answer else None
+
+
+def task_state(dag_id: str, task_id: str, run_id: str, map_index: int) -> str:
+    """The state that Airflow has of a task now; ``"None"`` of one that was cleared, or is not there."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    states = RuntimeTaskInstance.get_task_states(
+        dag_id=dag_id, task_ids=[task_id], run_ids=[run_id], map_index=map_index if map_index >= 0 else None
+    )
+    found = states.get(run_id) or {}
+    return str(next(iter(found.values()), None))
 
 
 def leave_behind(what: dict[str, Any], attempt: Attempt) -> None:

@@ -30,6 +30,7 @@ def _base_version() -> tuple[int, int]:
 
 
 AIRFLOW_V_3_2_PLUS = _base_version() >= (3, 2)
+AIRFLOW_V_3_3_PLUS = _base_version() >= (3, 3)
 
 
 CONTROL_FLOW: tuple[type[Exception], ...] = (

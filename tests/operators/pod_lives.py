@@ -9,12 +9,13 @@ anything in the cluster.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,20 +135,29 @@ SCENARIOS: dict[str, Callable[[Any, str], str]] = {
 }
 
 
-def main(home: Path, options: dict[str, Any], wanted: list[str]) -> None:
-    """Run the scenarios and write what came of them."""
+@contextlib.contextmanager
+def living(home: Path, options: dict[str, Any], *jobs: str) -> Iterator[tuple[Pods, dict[str, Any]]]:
+    """An Airflow whose steps run in pods, and its jobs by their names."""
     prepare(home)
     home.chmod(0o777)  # programs write beside it, as a user of their own
     os.environ.update(AIRFLOW__MLOPS__ALLOWED_VOLUMES=str(home), AIRFLOW__MLOPS__WORK_DIR=str(home / "work"))
     for name, value in options["settings"].items():
         os.environ[f"AIRFLOW__MLOPS__{name}"] = value
-    af = Pods(home, options["namespace"], Path(options["folder"]))
+    with running(*jobs) as processes:
+        yield Pods(home, options["namespace"], Path(options["folder"])), processes
+
+
+def pods_lived(af: Pods, name: str, state: str) -> dict[str, Any]:
+    """What came of a scenario, with the pods that it has left."""
+    return {**lived(af, name, state, af.store), "left": [pod["metadata"]["name"] for pod in af.containers(name)]}
+
+
+def main(home: Path, options: dict[str, Any], wanted: list[str]) -> None:
+    """Run the scenarios and write what came of them."""
     found: dict[str, Any] = {}
-    with running("scheduler"):
+    with living(home, options, "scheduler") as (af, _):
         for name in wanted:
-            state = SCENARIOS[name](af, name)
-            left = [pod["metadata"]["name"] for pod in af.containers(name)]
-            found[name] = {**lived(af, name, state, af.store), "left": left}
+            found[name] = pods_lived(af, name, SCENARIOS[name](af, name))
             (home / "lives.json").write_text(json.dumps(found, indent=1))
 
 

@@ -174,6 +174,17 @@ class TestSeen:
         seen.rewind()
         assert [seen.is_new(stamps[0], b"out"), seen.is_new(stamps[1], b"err")] == [False, True]
 
+    def test_what_somebody_else_has_shown_is_not_shown_again(self) -> None:
+        first = Seen()
+        stamps = [b"2026-01-01T00:00:0%d.0Z" % second for second in (1, 2, 2)]
+        assert all(first.is_new(stamp, b"%d" % number) for number, stamp in enumerate(stamps))
+        second = Seen(first.shown)
+        assert second.rewind() == 1767225602
+        again = [second.is_new(stamp, b"%d" % number) for number, stamp in enumerate([*stamps, stamps[-1]])]
+        assert again == [False, False, False, True]
+        assert second.is_new(b"2026-01-01T00:00:03.0Z", b"x")
+        assert Seen().shown is None
+
 
 @pytest.mark.docker
 def test_times_of_the_daemon_have_the_length_that_is_cut_off(docker_daemon: str, busybox_image: str) -> None:

@@ -42,9 +42,11 @@ def place(kubernetes_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory)
         yield made
 
 
-@pytest.fixture(scope="module")
-def lives(place: Namespace, cluster_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Lives:
-    url, storage = new_bucket(cluster_s3)
+def live_in_pods(
+    script: str, scenarios: tuple[str, ...], place: Namespace, s3: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Lives:
+    """What a script beside this one saw of its scenarios."""
+    url, storage = new_bucket(s3)
     home = tmp_path_factory.mktemp("pod-lives") / "home"
     for folder in home.parents:
         if folder.name.startswith("pytest-"):
@@ -56,19 +58,19 @@ def lives(place: Namespace, cluster_s3: S3Server, tmp_path_factory: pytest.TempP
         "INSTANCE": "lives",
         "STAGER_IMAGE": "mlops-stager:1",
     }
-    options = {
-        "namespace": place.name,
-        "settings": settings,
-        "folder": str(cluster_s3.folder / url.removeprefix("s3://")),
-    }
+    options = {"namespace": place.name, "settings": settings, "folder": str(s3.folder / url.removeprefix("s3://"))}
     kubectl = [str(place.cluster.programs / "kubectl"), "--kubeconfig", str(place.cluster.kubeconfig)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECTL", shlex.join(kubectl))
         patch.setenv("KUBECONFIG", str(place.kubeconfig))
-        script = Path(__file__).with_name("pod_lives.py")
-        run_in_home(script, home, json.dumps(options), *SCENARIOS, seconds=580)
+        run_in_home(Path(__file__).with_name(script), home, json.dumps(options), *scenarios, seconds=580)
     found: Lives = json.loads((home / "lives.json").read_text())
     return found
+
+
+@pytest.fixture(scope="module")
+def lives(place: Namespace, cluster_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    return live_in_pods("pod_lives.py", SCENARIOS, place, cluster_s3, tmp_path_factory)
 
 
 @pytest.mark.parametrize(

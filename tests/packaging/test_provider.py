@@ -22,9 +22,13 @@ pytestmark = pytest.mark.packaging
 
 DISTRIBUTION = "airflow-provider-mlops"
 
-MODULE_OF = {"pyyaml": "yaml", "apache-airflow-providers-cncf-kubernetes": "kubernetes"}
+MODULE_OF = {
+    "pyyaml": "yaml",
+    "apache-airflow-providers-cncf-kubernetes": "kubernetes",
+    "kubernetes-asyncio": "kubernetes_asyncio",
+}
 """Distributions whose module has another name."""
-AIRFLOWS_OWN = {"airflow", "attrs", "cadwyn", "fastapi", "sqlalchemy"}
+AIRFLOWS_OWN = {"airflow", "asgiref", "attrs", "cadwyn", "fastapi", "sqlalchemy"}
 """Modules that are part of Airflow's programming interface: whatever version it brings is the right one."""
 
 

@@ -36,11 +36,12 @@ def _job(name: str) -> None:
     else:
         from airflow.jobs.triggerer_job_runner import TriggererJobRunner
 
-        runner = TriggererJobRunner(job, capacity=10)
+        runner = TriggererJobRunner(job, capacity=200)
     run_job(job=job, execute_callable=runner._execute)
 
 
-def _start(name: str) -> Any:
+def start_job(name: str) -> Any:
+    """Start one of Airflow's jobs."""
     from airflow import settings
 
     if settings.engine:
@@ -59,8 +60,11 @@ def _stop(process: Any) -> None:
 
 
 @contextlib.contextmanager
-def running(*jobs: str) -> Iterator[None]:
-    """A migrated database, and Airflow's scheduler and triggerer as processes; ``prepare`` comes first."""
+def running(*jobs: str) -> Iterator[dict[str, Any]]:
+    """
+    A migrated database, and Airflow's scheduler and triggerer as processes, by name; ``prepare`` comes first. What is put in place of one is
+    stopped at the end.
+    """
     import fork_executor
     from airflow.utils.db import initdb
 
@@ -70,11 +74,11 @@ def running(*jobs: str) -> Iterator[None]:
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
     DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
-    processes = [_start(name) for name in jobs]
+    processes = {name: start_job(name) for name in jobs}
     try:
-        yield
+        yield processes
     finally:
-        for process in processes:
+        for process in processes.values():
             _stop(process)
 
 
