@@ -51,7 +51,8 @@ class Follower(log_following.Follower):
             # Seconds before now, of a clock that may differ from this one.
             since_seconds=None if since is None else max(1, math.ceil(time.time() - since) + 2),
             _preload_content=False,
-            _request_timeout=(10, None),
+            # A server that never begins to answer would keep this thread for good; a silent program is asked for anew before.
+            _request_timeout=(10, 2 * log_following.SILENCE),
         )
         return _Lines(response)
 

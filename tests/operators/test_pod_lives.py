@@ -33,6 +33,7 @@ SCENARIOS = (
     "evicted",
     "marked",
 )
+AT_ONCE = ("created_by_two_before_the_second_looks", "created_by_two_after_the_second_looked")
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,8 @@ def place(kubernetes_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory)
         yield made
 
 
-@pytest.fixture(scope="module")
-def lives(place: Namespace, cluster_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Lives:
+def live(place: Namespace, cluster_s3: S3Server, tmp_path_factory: pytest.TempPathFactory, *scenarios: str) -> Lives:
+    """What ``pod_lives.py`` saw."""
     url, storage = new_bucket(cluster_s3)
     home = tmp_path_factory.mktemp("pod-lives") / "home"
     for folder in home.parents:
@@ -66,9 +67,29 @@ def lives(place: Namespace, cluster_s3: S3Server, tmp_path_factory: pytest.TempP
         patch.setenv("KUBECTL", shlex.join(kubectl))
         patch.setenv("KUBECONFIG", str(place.kubeconfig))
         script = Path(__file__).with_name("pod_lives.py")
-        run_in_home(script, home, json.dumps(options), *SCENARIOS, seconds=580)
+        run_in_home(script, home, json.dumps(options), *scenarios, seconds=580)
     found: Lives = json.loads((home / "lives.json").read_text())
     return found
+
+
+@pytest.fixture(scope="module")
+def lives(place: Namespace, cluster_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    return live(place, cluster_s3, tmp_path_factory, *SCENARIOS)
+
+
+@pytest.fixture(scope="module")
+def at_once(place: Namespace, cluster_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    return live(place, cluster_s3, tmp_path_factory, *AT_ONCE)
+
+
+@pytest.mark.parametrize("when", AT_ONCE)
+def test_of_two_task_processes_that_create_a_pod_at_once_one_has_it_and_its_program_runs_once(
+    at_once: Lives, when: str
+) -> None:
+    life = at_once[when]
+    assert outcome(life) == ("success, 1 left", 1, ["1"])
+    assert (life["left"], life["parameters"]) == ([], {"n": 1})
+    assert len(attempts(life, "1")) == 1
 
 
 @pytest.mark.parametrize(
@@ -106,5 +127,5 @@ def test_a_step_that_is_marked_as_failed_has_no_pod_half_a_minute_later(lives: L
     assert (life["left"], attempts(life, "1")) == ([], set())
 
 
-def test_nothing_of_all_this_is_left(lives: Lives, place: Namespace) -> None:
+def test_nothing_of_all_this_is_left(lives: Lives, at_once: Lives, place: Namespace) -> None:
     assert place.left() == []
