@@ -144,7 +144,7 @@ class KubernetesStepOperator(DurableStepOperator):
         :raises InfrastructureFailure: if the pod was disrupted, does not start in time, or the API server is away for too long
         :raises StepDetached: if the worker shuts down and leaves the pod to the next try
         """
-        from airflow_mlops.operators.kubernetes_making import create_pod
+        from airflow_mlops.operators.kubernetes_making import create_pod, start_pod
         from airflow_mlops.operators.kubernetes_names import pod_name
 
         pods = self._connected(attempt)
@@ -154,6 +154,8 @@ class KubernetesStepOperator(DurableStepOperator):
         self._name = name
         # It may have been stopped before there was something to stop.
         self.ensure_wanted()
+        if not attempt.adopted:
+            start_pod(self, attempt, pods)
         if self._report is None and self._defers(attempt):
             self._wait_elsewhere(attempt, pods, name)
         return self._await_end(pods, name, attempt)

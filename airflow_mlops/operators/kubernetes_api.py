@@ -29,11 +29,17 @@ T = TypeVar("T")
 FINALIZER = "mlops.airflow/harvest"
 """Keeps a pod's object, and so the exit code of its program, until that was read, whoever deletes the pod."""
 
+GATE = "mlops.airflow/start"
+"""Keeps a pod from its node until whoever created it has seen that it is still the one to do so."""
+
 WATCH_SECONDS = 30
 """How long one watch lasts. It tells what happens at once; in between, the caller looks after other things."""
 
 _AWAY = frozenset((0, 401, 429, 500, 502, 503, 504))
 """Statuses of a server that is restarting, overloaded, behind a gateway that cannot reach it, or was shown a token that has just expired."""
+
+_TIMES: dict[str, Any] = {"_request_timeout": (10, 60)}
+"""Seconds to connect, and for an answer. Without them, a server that falls silent would never be asked again."""
 
 _TRIES = 10
 _NOT_FOUND, _FORBIDDEN, _CONFLICT, _GONE, _INVALID, _BAD_REQUEST = 404, 403, 409, 410, 422, 400
@@ -111,9 +117,8 @@ class Pods:
         :raises PolicyViolation: if an admission rule or the worker's role refuses it
         """
         name = pod.metadata.name
-        made = self._created(f"pod {name}", lambda: self.core.create_namespaced_pod(self.namespace, pod)) or self.read(
-            name
-        )
+        made = self._created(f"pod {name}", lambda: self.core.create_namespaced_pod(self.namespace, pod, **_TIMES))
+        made = made or self.read(name)
         if made is None:
             raise InfrastructureFailure(
                 f"step '{self._task_id}': pod {name} was there, and is gone although it was just created"
@@ -146,13 +151,15 @@ class Pods:
 
     def read(self, name: str) -> V1Pod | None:
         """A pod as the server has it; ``None`` if there is none."""
-        return self._unless_gone(f"pod {name}", lambda: self.core.read_namespaced_pod(name, self.namespace))
+        return self._unless_gone(f"pod {name}", lambda: self.core.read_namespaced_pod(name, self.namespace, **_TIMES))
 
     def list(self, selector: Mapping[str, str]) -> list[V1Pod]:
         """Pods with some labels, the newest first."""
         text = ",".join(f"{name}={value}" for name, value in selector.items())
         try:
-            found = self.patience.ask(lambda: self.core.list_namespaced_pod(self.namespace, label_selector=text).items)
+            found = self.patience.ask(
+                lambda: self.core.list_namespaced_pod(self.namespace, label_selector=text, **_TIMES).items
+            )
         except ApiException as error:
             raise self._refused(f"pods with {text}", error) from error
         return sorted(found, key=lambda pod: pod.metadata.creation_timestamp, reverse=True)
@@ -188,7 +195,7 @@ class Pods:
         """A pod that is known to have been there, with patience for a refusal as well: a role that is just being applied anew."""
         while True:
             try:
-                return self.patience.ask(lambda: self.core.read_namespaced_pod(name, self.namespace))
+                return self.patience.ask(lambda: self.core.read_namespaced_pod(name, self.namespace, **_TIMES))
             except ApiException as error:
                 if error.status == _NOT_FOUND:
                     return None
@@ -210,8 +217,8 @@ class Pods:
                 # A connection that is broken without a word is noticed by its silence.
                 _request_timeout=(10, left + 10),
             ):
-                if event["type"] == "DELETED":
-                    return
+                if event is None or event["type"] == "DELETED":
+                    return  # half an event, from a gateway that ended the answer in its middle; or none will follow
                 if event["type"] in ("ADDED", "MODIFIED"):
                     yield event["object"]
                 if time.monotonic() + seconds() < end:
@@ -219,27 +226,29 @@ class Pods:
         finally:
             watch.stop()
 
+    def open_gate(self, name: str) -> None:
+        """Let a pod go to its node. Nothing happens if it was let, or is gone."""
+        change = {"spec": {"schedulingGates": [{"$patch": "delete", "name": GATE}]}}
+        self._patch(name, change)
+
     def release(self, name: str) -> None:
         """Take the finalizer off a pod, so that it can go. Nothing happens if there is none."""
-        self._patch_away(name, lambda: self._drop_finalizer(name))
+        self._patch(name, {"metadata": {"$deleteFromPrimitiveList/finalizers": [FINALIZER]}})
 
-    def _drop_finalizer(self, name: str) -> None:
-        pod = self.core.read_namespaced_pod(name, self.namespace)
-        kept = [one for one in pod.metadata.finalizers or () if one != FINALIZER]
-        if len(kept) == len(pod.metadata.finalizers or ()):
-            return
-        # The version makes it fail where somebody else has changed the list meanwhile; it is tried again then.
-        change = {"metadata": {"finalizers": kept or None, "resourceVersion": pod.metadata.resource_version}}
-        self.core.patch_namespaced_pod(name, self.namespace, change)
+    def _patch(self, name: str, change: Mapping[str, Any]) -> None:
+        """
+        Change a pod if it is there.
 
-    def _patch_away(self, name: str, change: Callable[[], None]) -> None:
+        :param change: as a strategic merge takes it: what somebody else has put into the same list stays
+        """
         for attempt in range(_TRIES):
             try:
-                self.patience.ask(change)
+                self.patience.ask(lambda: self.core.patch_namespaced_pod(name, self.namespace, change, **_TIMES))
                 return
             except ApiException as error:
                 if error.status == _NOT_FOUND:
                     return
+                # Others may change the pod again and again.
                 if error.status != _CONFLICT or attempt == _TRIES - 1:
                     raise self._refused(f"pod {name}", error) from error
 
@@ -251,23 +260,25 @@ class Pods:
         """
         self._unless_gone(
             f"pod {name}",
-            lambda: self.core.delete_namespaced_pod(name, self.namespace, grace_period_seconds=grace),
+            lambda: self.core.delete_namespaced_pod(name, self.namespace, grace_period_seconds=grace, **_TIMES),
         )
 
     def create_secret(self, name: str, values: Mapping[str, str], labels: Mapping[str, str]) -> None:
         """Create a secret; one that is there already is the one that was asked for a moment ago."""
         body = {"metadata": {"name": name, "labels": dict(labels)}, "type": "Opaque", "stringData": dict(values)}
-        self._created(f"secret {name}", lambda: self.core.create_namespaced_secret(self.namespace, body))
+        self._created(f"secret {name}", lambda: self.core.create_namespaced_secret(self.namespace, body, **_TIMES))
 
     def give_secret(self, name: str, pod: V1Pod) -> None:
         """Make a secret a pod's own, so that it goes when the pod goes."""
         owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.metadata.name, "uid": pod.metadata.uid}
         change = {"metadata": {"ownerReferences": [owner]}}
-        self._unless_gone(f"secret {name}", lambda: self.core.patch_namespaced_secret(name, self.namespace, change))
+        self._unless_gone(
+            f"secret {name}", lambda: self.core.patch_namespaced_secret(name, self.namespace, change, **_TIMES)
+        )
 
     def delete_secret(self, name: str) -> None:
         """Delete a secret. Nothing happens if there is none."""
-        self._unless_gone(f"secret {name}", lambda: self.core.delete_namespaced_secret(name, self.namespace))
+        self._unless_gone(f"secret {name}", lambda: self.core.delete_namespaced_secret(name, self.namespace, **_TIMES))
 
     def _refused(self, what: str, error: ApiException) -> Exception:
         """What a refusal of the server means for a step."""

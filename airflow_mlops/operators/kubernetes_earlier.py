@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.adoption import is_kept_evidence, is_worth_going_on
+from airflow_mlops.operators.kubernetes_api import GATE
 from airflow_mlops.operators.kubernetes_names import annotation, is_ours, task_selector
 from airflow_mlops.operators.kubernetes_state import status_of
 
@@ -22,7 +23,11 @@ def earlier_pods(pods: Pods, attempt: Attempt) -> list[Any]:
 def goes_on(pod: Any, attempt: Attempt, task_id: str) -> bool:
     """
     Whether a pod is one to go on with: of this generation, neither failed nor stopped by a try that said so, and not disrupted meanwhile.
+
+    One that was created and not let to its node is not: its try may be about to remove it, and nothing of it is lost.
     """
+    if any(gate.name == GATE for gate in pod.spec.scheduling_gates or ()):
+        return False
     status = status_of(pod, task_id)
     if status.failure is not None or (pod.metadata.deletion_timestamp is not None and status.exit_code is None):
         return False

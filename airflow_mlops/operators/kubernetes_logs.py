@@ -60,7 +60,8 @@ class Follower(log_following.Follower):
             timestamps=True,
             since_seconds=seconds_ago(since),
             _preload_content=False,
-            _request_timeout=(10, None),
+            # A server that never begins to answer would keep this thread for good; a silent program is asked for anew before.
+            _request_timeout=(10, 2 * log_following.SILENCE),
         )
         return _Response(response)
 

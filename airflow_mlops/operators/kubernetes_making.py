@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.artifacts import NotFound
 from airflow_mlops.artifacts.uploads import collect_uploaded
 from airflow_mlops.operators.connections import find_connection
-from airflow_mlops.operators.failures import BadStep, CannotStart, InfrastructureFailure, PolicyViolation
+from airflow_mlops.operators.failures import BadStep, CannotStart, InfrastructureFailure, PolicyViolation, Superseded
 from airflow_mlops.operators.kubernetes_api import Pods
+from airflow_mlops.operators.kubernetes_earlier import remove
 from airflow_mlops.operators.kubernetes_names import labels_of, pod_name
 from airflow_mlops.operators.kubernetes_patch import patch_of
 from airflow_mlops.operators.kubernetes_pod import manifest_of, merged, secret_keys, stager_files
 from airflow_mlops.operators.kubernetes_state import STEP, upload_failure
 from airflow_mlops.operators.kubernetes_volumes import volume_files
+from airflow_mlops.operators.ownership import ensure_owner
 from airflow_mlops.operators.policy_pods import check_pod
 from airflow_mlops.operators.stager_job import bring_local_inputs, credentials_of, drop_local_inputs, job_of
 
@@ -41,7 +43,7 @@ def connect(operator: KubernetesStepOperator, attempt: Attempt, seconds: float |
     def client() -> CoreV1Api:
         # A new hook each time: it reads tokens and certificates again.
         try:
-            return _hook(operator).core_v1_client
+            return _asking_once(_hook(operator).core_v1_client)
         except ConfigException as error:
             raise BadStep(
                 f"step '{operator.task_id}': no Kubernetes cluster is known here: {error}; expected a worker in the cluster, an Airflow connection "
@@ -69,6 +71,19 @@ def _hook(operator: KubernetesStepOperator) -> Any:
     return KubernetesHook(conn_id=given.pop("kubernetes_conn_id", KubernetesHook.default_conn_name), **given)
 
 
+def _asking_once(client: CoreV1Api) -> CoreV1Api:
+    """
+    The client, which asks once: it would ask again by itself, without looking at anything in between, and wait for as long as the answer says
+    (``Retry-After``), be it an hour.
+    """
+    from kubernetes.client.rest import RESTClientObject
+
+    configuration = client.api_client.configuration
+    configuration.retries = False
+    client.api_client.rest_client = RESTClientObject(configuration)
+    return client
+
+
 def _own_namespace() -> str | None:
     """The namespace of the worker, if it is a pod itself."""
     from pathlib import Path
@@ -79,7 +94,7 @@ def _own_namespace() -> str | None:
 
 def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -> Any:
     """
-    Create the pod of an attempt, and a secret of its own if it needs one.
+    Create the pod of an attempt, and a secret of its own if it needs one. It does not run before :func:`start_pod`.
 
     :return: the pod
     :raises BadStep: if what the step asks for is no pod
@@ -101,8 +116,8 @@ def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -
         pods.create_secret(name, secrets, labels_of(attempt.identity, attempt.id, operator.kind))
     try:
         created = pods.create(pod)
-    except (CannotStart, PolicyViolation):
-        # Nothing else says that there is no pod, which would wait for its secret for ever.
+    except (CannotStart, PolicyViolation, Superseded):
+        # No pod is there to take its secret along when it goes.
         if secrets:
             pods.delete_secret(name)
         raise
@@ -110,6 +125,22 @@ def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -
         pods.give_secret(name, created)
     operator.log.info("Pod %s in namespace %s", name, pods.namespace)
     return created
+
+
+def start_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -> None:
+    """
+    Let the pod of an attempt go to its node, unless another try has begun while it was created: that one may have looked for pods before this
+    one was there, and two of them would run.
+
+    :raises Superseded: if so; the pod is removed
+    """
+    try:
+        operator.check_in(attempt)
+        ensure_owner(attempt)
+    except Superseded:
+        remove(pods, pod_name(attempt.id), operator.task_id, 0)
+        raise
+    pods.open_gate(pod_name(attempt.id))
 
 
 _MERGED_HERE = ("namespace", "security_context", "container_security_context")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.contract import CONTAINER_ROOT
 from airflow_mlops.operators.failures import BadStep
-from airflow_mlops.operators.kubernetes_api import FINALIZER
+from airflow_mlops.operators.kubernetes_api import FINALIZER, GATE
 from airflow_mlops.operators.kubernetes_names import annotations_of, labels_of, pod_name
 from airflow_mlops.operators.kubernetes_state import STAGE_IN, STAGE_OUT, STEP
 
@@ -43,6 +43,7 @@ _MERGED_BY = {
     "volumeMounts": "mountPath",
     "volumeDevices": "devicePath",
     "imagePullSecrets": "name",
+    "schedulingGates": "name",
     "ports": "containerPort",
     "hostAliases": "ip",
 }
@@ -114,6 +115,7 @@ def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Manif
         },
         "spec": {
             "restartPolicy": "Never",
+            "schedulingGates": [{"name": GATE}],
             "terminationGracePeriodSeconds": UPLOAD_GRACE if has_stager else operator.grace_seconds(),
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,

@@ -227,8 +227,15 @@ def _asked_to_end(pod: V1Pod) -> datetime | None:
 
 
 def _pending(pod: V1Pod, where: str) -> Status:
+    if gates := [gate.name for gate in pod.spec.scheduling_gates or ()]:
+        return Status(waits_for=f"its pod is kept from its node until somebody opens {', '.join(gates)}")
     for condition in pod.status.conditions or ():
-        if condition.type == "PodScheduled" and condition.status == "False":
+        if (
+            condition.type == "PodScheduled"
+            and condition.status == "False"
+            # What was said of gates that are open by now, before the scheduler has looked again.
+            and condition.reason != "SchedulingGated"
+        ):
             return Status(waits_for=f"no node takes its pod ({condition.reason}): {condition.message}")
     stager = _container(pod.status.init_container_statuses, STAGE_IN)
     if stager is not None and stager.state is not None and stager.state.running is not None:

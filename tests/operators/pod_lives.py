@@ -2,9 +2,9 @@
 """
 Put Kubernetes steps through what happens to their workers and their pods: killed, drained, cleared, deleted by somebody else.
 
-As ``container_lives.py``, whose scenarios these are where they say nothing of Docker. ``python pod_lives.py HOME OPTIONS SCENARIO…``; OPTIONS is
-JSON: the ``namespace`` of the pods, the ``folder`` with the store's files, and settings of ``[mlops]``. ``KUBECTL`` is a command that may do
-anything in the cluster.
+As ``container_lives.py``, whose scenarios these are where they say nothing of Docker, with a proxy before the API server. ``python pod_lives.py
+HOME OPTIONS SCENARIO…``; OPTIONS is JSON: the ``namespace`` of the pods, the ``folder`` with the store's files, and settings of ``[mlops]``.
+``KUBECTL`` is a command that may do anything in the cluster.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "state_model"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import psutil
 from container_lives import (
     _followed,
     _started,
+    _waiting,
     cleared_while_running,
     deaf,
     drained,
@@ -35,7 +38,12 @@ from container_lives import (
 )
 from experiment import running
 from installation import prepare, until
-from lives import Steps, kill_worker, lived
+from lives import Steps, kill_worker, lived, supervisor_of
+
+from tests.parts.kubernetes_proxy import proxied_kubeconfig
+
+if TYPE_CHECKING:
+    from tests.parts.proxy import Proxy
 
 POD = (
     "from airflow_mlops.operators import KubernetesContainerOperator; "
@@ -45,7 +53,9 @@ POD = (
 
 
 class Pods(Steps):
-    """Steps that run in pods."""
+    """Steps that run in pods of a cluster behind a proxy."""
+
+    proxy: Proxy
 
     def __init__(self, home: Path, namespace: str, store: Path) -> None:
         super().__init__(home)
@@ -118,6 +128,33 @@ def marked(af: Pods, dag_id: str) -> str:
     return af.ended(dag_id)
 
 
+def created_by_two(deed: Any) -> Callable[[Pods, str], str]:
+    """
+    The supervisor dies while its task process creates the pod, and that process hears of the pod when the next try's own runs.
+
+    :param deed: whether the API server hears of the first pod that late, too, or has created it
+    """
+
+    def scenario(af: Pods, dag_id: str) -> str:
+        creation = af.proxy.rule(r"POST .*/pods", deed)
+        af.contain(dag_id, _waiting(af, dag_id))  # type: ignore[arg-type]
+        af.trigger(dag_id)
+        until("creation", creation.reached.is_set)
+        supervisor = psutil.Process(supervisor_of(af, dag_id))
+        (task,) = supervisor.children()
+        creation.closed.set()
+        supervisor.send_signal(signal.SIGKILL)
+        af.release(dag_id)
+        until("running pod", af.path("ran", dag_id).exists)
+        creation.released.set()
+        until("end of the task process", lambda: not task.is_running() or task.status() == psutil.STATUS_ZOMBIE)
+        pods = len(af.containers(dag_id))
+        af.path("go", dag_id).touch()
+        return f"{af.ended(dag_id)}, {pods} left"
+
+    return scenario
+
+
 SCENARIOS: dict[str, Callable[[Any, str], str]] = {
     scenario.__name__: scenario
     for scenario in (
@@ -132,6 +169,9 @@ SCENARIOS: dict[str, Callable[[Any, str], str]] = {
         drained,
         marked,
     )
+} | {
+    "created_by_two_before_the_second_looks": created_by_two("hold answer"),
+    "created_by_two_after_the_second_looked": created_by_two("hold request"),
 }
 
 
@@ -143,8 +183,13 @@ def living(home: Path, options: dict[str, Any], *jobs: str) -> Iterator[tuple[Po
     os.environ.update(AIRFLOW__MLOPS__ALLOWED_VOLUMES=str(home), AIRFLOW__MLOPS__WORK_DIR=str(home / "work"))
     for name, value in options["settings"].items():
         os.environ[f"AIRFLOW__MLOPS__{name}"] = value
+    kubeconfig = Path(os.environ["KUBECONFIG"])
+    os.environ["KUBECONFIG"] = str(home / "kubeconfig")
     with running(*jobs) as processes:
-        yield Pods(home, options["namespace"], Path(options["folder"])), processes
+        af = Pods(home, options["namespace"], Path(options["folder"]))
+        # After the fork of the jobs, since the proxy has threads.
+        af.proxy = proxied_kubeconfig(kubeconfig, home / "kubeconfig")
+        yield af, processes
 
 
 def pods_lived(af: Pods, name: str, state: str) -> dict[str, Any]:

@@ -125,6 +125,20 @@ def test_a_pod_whose_node_does_not_answer_is_lost_a_while_after_its_deletion(min
         assert "its node n1 has not said since that it is gone" in str(status.failure)
 
 
+def test_gates_of_others_are_named_while_they_are_shut_and_not_when_they_are_open() -> None:
+    gated = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "SchedulingGated",
+        "message": "Scheduling is blocked due to non-empty scheduling gates",
+    }
+    waiting = pod({"phase": "Pending", "conditions": [gated]})
+    waiting.spec.scheduling_gates = [client.V1PodSchedulingGate(name="kueue.x-k8s.io/admission")]
+    assert "until somebody opens kueue.x-k8s.io/admission" in str(status_of(waiting, "fit", NOW).waits_for)
+    waiting.spec.scheduling_gates = None
+    assert status_of(waiting, "fit", NOW).waits_for == "its node prepares its pod"
+
+
 @pytest.mark.parametrize(
     ("message", "kind", "pulls"),
     [

@@ -33,6 +33,7 @@ SCENARIOS = (
     "evicted",
     "marked",
 )
+AT_ONCE = ("created_by_two_before_the_second_looks", "created_by_two_after_the_second_looked")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,21 @@ def lives(place: Namespace, cluster_s3: S3Server, tmp_path_factory: pytest.TempP
     return live_in_pods("pod_lives.py", SCENARIOS, place, cluster_s3, tmp_path_factory)
 
 
+@pytest.fixture(scope="module")
+def at_once(place: Namespace, cluster_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    return live_in_pods("pod_lives.py", AT_ONCE, place, cluster_s3, tmp_path_factory)
+
+
+@pytest.mark.parametrize("when", AT_ONCE)
+def test_of_two_task_processes_that_create_a_pod_at_once_one_has_it_and_its_program_runs_once(
+    at_once: Lives, when: str
+) -> None:
+    life = at_once[when]
+    assert outcome(life) == ("success, 1 left", 1, ["1"])
+    assert (life["left"], life["parameters"]) == ([], {"n": 1})
+    assert len(attempts(life, "1")) == 1
+
+
 @pytest.mark.parametrize(
     "lost",
     ["of_a_lost_worker", "that_ended_unseen", "that_ended_unseen_and_was_deleted", "of_a_lost_supervisor", "drained"],
@@ -108,5 +124,5 @@ def test_a_step_that_is_marked_as_failed_has_no_pod_half_a_minute_later(lives: L
     assert (life["left"], attempts(life, "1")) == ([], set())
 
 
-def test_nothing_of_all_this_is_left(lives: Lives, place: Namespace) -> None:
+def test_nothing_of_all_this_is_left(lives: Lives, at_once: Lives, place: Namespace) -> None:
     assert place.left() == []

@@ -172,9 +172,11 @@ def test_a_patch_merges_by_name_and_null_removes() -> None:
         "a": 1,
         "containers": [{"name": "step", "env": [{"name": "A", "value": "1"}], "args": ["x"]}],
         "b": {"c": 1},
+        "schedulingGates": [{"name": "mlops.airflow/start"}],
     }
     patch = {
         "a": None,
+        "schedulingGates": [{"name": "example.com/budget"}],
         "containers": [{"name": "step", "env": [{"name": "B", "value": "2"}], "args": ["y"]}, {"name": "new"}],
     }
     assert merged(base, patch) == {
@@ -183,4 +185,5 @@ def test_a_patch_merges_by_name_and_null_removes() -> None:
             {"name": "step", "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}], "args": ["y"]},
             {"name": "new"},
         ],
+        "schedulingGates": [{"name": "mlops.airflow/start"}, {"name": "example.com/budget"}],
     }
