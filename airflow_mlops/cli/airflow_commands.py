@@ -22,7 +22,7 @@ HELP = {
     "validate": "Check specs: every problem in one go.",
     "schema": "Print the JSON Schema of a spec.",
     "graph": "Print the steps and what they hand to each other.",
-    "render": "Print the command line that a step is run by.",
+    "render": "Print the command line or the pod that a step is run by.",
     "run": "Run a pipeline on this machine and show what it made.",
     "step": "Run one step alone.",
     "runs": "List the runs of this machine, the newest first.",

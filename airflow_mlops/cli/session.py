@@ -26,6 +26,9 @@ _OPEN = {
     "ALLOWED_IPC_MODES": "*",
     "ALLOWED_CAPABILITIES": "*",
     "ALLOWED_USERS": "*",
+    "ALLOWED_NAMESPACES": "*",
+    "ALLOWED_SERVICE_ACCOUNTS": "*",
+    "ALLOWED_SECRETS": "*",
     "CALLBACKS": "false",
 }
 """What a deployment opens one by one is open in a run of one's own; and nobody is told of it."""
@@ -44,8 +47,7 @@ def run_settings(store: str | None) -> dict[str, str]:
     settings = {
         STORE: os.environ.get(STORE) or store_url(),
         INSTANCE: own_instance(),
-        # The user runs their own pipeline, as themselves: nobody is to be protected from them.
-        **{f"{PREFIX}{name}": os.environ.get(f"{PREFIX}{name}") or everything for name, everything in _OPEN.items()},
+        **open_settings(),
         # Only -e chooses an environment, so that a command means the same in every shell.
         f"{PREFIX}ENVIRONMENT": "",
         # A run is over when its command is: nobody would come back for what it left running.
@@ -58,6 +60,14 @@ def run_settings(store: str | None) -> dict[str, str]:
             )
         settings[STORE] = store if "://" in store else Path(store).absolute().as_uri()
     return settings
+
+
+def open_settings() -> dict[str, str]:
+    """
+    What is allowed in a run of one's own, as environment variables: the user runs their own pipeline, as themselves, and nobody is to be
+    protected from them. What the environment sets already is kept.
+    """
+    return {f"{PREFIX}{name}": os.environ.get(f"{PREFIX}{name}") or everything for name, everything in _OPEN.items()}
 
 
 def work_folder(run: Path) -> Path:

@@ -99,18 +99,20 @@ class KubernetesStepOperator(DurableStepOperator):
 
     def stage_files(self, attempt: Attempt, inputs: ResolvedInputs) -> None:
         """With a shared volume as anywhere else; with an object store the pod fetches them, and only the code is put there."""
+        from airflow_mlops.operators.kubernetes_volumes import shares_files
         from airflow_mlops.operators.staging import stage_source
 
-        if _shares_files(attempt):
+        if shares_files(attempt):
             super().stage_files(attempt, inputs)
         else:
             stage_source(self, attempt)
 
     def recall_files(self, attempt: Attempt, inputs: ResolvedInputs) -> None:
         """What :meth:`stage_files` would have brought."""
+        from airflow_mlops.operators.kubernetes_volumes import shares_files
         from airflow_mlops.operators.staging import recall_source
 
-        if _shares_files(attempt):
+        if shares_files(attempt):
             super().recall_files(attempt, inputs)
         else:
             recall_source(self, attempt)
@@ -171,8 +173,9 @@ class KubernetesStepOperator(DurableStepOperator):
         """
         from airflow_mlops.operators.kubernetes_making import CONNECTION_KEYWORDS
         from airflow_mlops.operators.kubernetes_trigger import PodTrigger
+        from airflow_mlops.operators.kubernetes_volumes import shares_files
 
-        if not _shares_files(attempt):
+        if not shares_files(attempt):
             # Another worker may go on, which makes it anew.
             attempt.close()
         limit = self.execution_timeout
@@ -222,6 +225,7 @@ class KubernetesStepOperator(DurableStepOperator):
     def _await_end(self, pods: Pods, name: str, attempt: Attempt) -> Ended:
         from airflow_mlops.operators.attempt import Ended
         from airflow_mlops.operators.kubernetes_making import collected, facts_of
+        from airflow_mlops.operators.kubernetes_volumes import shares_files
         from airflow_mlops.operators.kubernetes_wait import Wait
 
         if self._report is not None and self._report.overdue:
@@ -235,7 +239,7 @@ class KubernetesStepOperator(DurableStepOperator):
             raise
         self._seen = pod
         found = None
-        if status.exit_code == 0 and not _shares_files(attempt):
+        if status.exit_code == 0 and not shares_files(attempt):
             try:
                 found = collected(self, attempt, pod)
             except InfrastructureFailure:
@@ -318,11 +322,6 @@ class KubernetesStepOperator(DurableStepOperator):
             # Its node does the rest, longer than this process may live.
             self._name = None
         leave_behind({"grace": self.grace_seconds()}, attempt)
-
-
-def _shares_files(attempt: Attempt) -> bool:
-    """Whether pods see the worker's files: the store is a folder."""
-    return attempt.store.local_path(attempt.key) is not None
 
 
 (

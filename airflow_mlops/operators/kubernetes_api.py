@@ -19,7 +19,7 @@ from kubernetes.watch import Watch
 from urllib3.exceptions import HTTPError
 
 from airflow_mlops.operators import patience
-from airflow_mlops.operators.failures import CannotStart, InfrastructureFailure, PolicyViolation
+from airflow_mlops.operators.failures import CannotStart, InfrastructureFailure, PolicyViolation, ServiceAway
 
 if TYPE_CHECKING:
     from kubernetes.client import V1Pod
@@ -40,6 +40,9 @@ _AWAY = frozenset((0, 401, 429, 500, 502, 503, 504))
 
 _TIMES: dict[str, Any] = {"_request_timeout": (10, 60)}
 """Seconds to connect, and for an answer. Without them, a server that falls silent would never be asked again."""
+
+_AT_ONCE = (5, 15)
+"""Seconds for a connection, and for an answer, where a person waits for it."""
 
 _TRIES = 10
 _NOT_FOUND, _FORBIDDEN, _CONFLICT, _GONE, _INVALID, _BAD_REQUEST = 404, 403, 409, 410, 422, 400
@@ -124,6 +127,24 @@ class Pods:
                 f"step '{self._task_id}': pod {name} was there, and is gone although it was just created"
             )
         return made
+
+    def objection(self, pod: Any) -> str | None:
+        """
+        What the server has against a pod, without creating it: admission rules, quotas and roles are asked, and so is whether it knows each
+        field. It is asked once.
+
+        :return: its own words; ``None`` if it would take the pod
+        :raises ServiceAway: if it does not answer
+        """
+        try:
+            self.core.create_namespaced_pod(
+                self.namespace, pod, dry_run="All", field_validation="Strict", _request_timeout=_AT_ONCE
+            )
+        except (ApiException, HTTPError, OSError) as error:
+            if isinstance(error, ApiException) and not self.patience.is_away(error):
+                return message_of(error)
+            raise ServiceAway(message_of(error) if isinstance(error, ApiException) else str(error)) from error
+        return None
 
     def _created(self, what: str, create: Callable[[], T]) -> T | None:
         """Create something; ``None`` if it is there already."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts import NotFound
@@ -13,13 +12,13 @@ from airflow_mlops.operators.failures import BadStep, CannotStart, Infrastructur
 from airflow_mlops.operators.kubernetes_api import Pods
 from airflow_mlops.operators.kubernetes_earlier import remove
 from airflow_mlops.operators.kubernetes_names import labels_of, pod_name
-from airflow_mlops.operators.kubernetes_patch import patch_of
-from airflow_mlops.operators.kubernetes_pod import manifest_of, merged, secret_keys, stager_files
+from airflow_mlops.operators.kubernetes_pod import secret_keys
+from airflow_mlops.operators.kubernetes_request import as_manifest, completed, requested
 from airflow_mlops.operators.kubernetes_state import STEP, upload_failure
-from airflow_mlops.operators.kubernetes_volumes import volume_files
+from airflow_mlops.operators.kubernetes_volumes import open_folders, shares_files
 from airflow_mlops.operators.ownership import ensure_owner
 from airflow_mlops.operators.policy_pods import check_pod
-from airflow_mlops.operators.stager_job import bring_local_inputs, credentials_of, drop_local_inputs, job_of
+from airflow_mlops.operators.stager_job import bring_local_inputs, credentials_of, drop_local_inputs
 
 if TYPE_CHECKING:
     from kubernetes.client import CoreV1Api
@@ -101,15 +100,14 @@ def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -
     :raises PolicyViolation: if it asks for more than the deployment gives
     """
     credentials: dict[str, str] = {}
-    if attempt.store.local_path(attempt.key) is not None:
-        files = volume_files(operator, attempt)
+    brought: dict[str, str] = {}
+    if shares_files(attempt):
+        open_folders(attempt)
     else:
-        credentials = credentials_of(attempt.settings)
-        job = job_of(operator, attempt, bring_local_inputs(attempt))
-        files = stager_files(operator, attempt, job, credentials)
+        credentials, brought = credentials_of(attempt.settings), bring_local_inputs(attempt)
     secrets = secret_keys(attempt, credentials)
-    manifest = merged(manifest_of(operator, attempt, files), patch_of(operator))
-    pod = provider_pod(operator, attempt, manifest)
+    pod = completed(operator, attempt, requested(operator, attempt, brought, credentials), _hook(operator))
+    check_pod(operator, attempt.settings, as_manifest(pod))
     name = pod_name(attempt.id)
     operator.about_to_create(attempt)
     if secrets:
@@ -141,65 +139,6 @@ def start_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) ->
         remove(pods, pod_name(attempt.id), operator.task_id, 0)
         raise
     pods.open_gate(pod_name(attempt.id))
-
-
-_MERGED_HERE = ("namespace", "security_context", "container_security_context")
-"""Keywords that the provider's operator would put in place of the whole, or that it is given otherwise."""
-
-
-def provider_pod(operator: KubernetesStepOperator, attempt: Attempt, manifest: dict[str, Any]) -> Any:
-    """
-    The pod as the provider's operator makes it of a manifest, with its keywords and labels, after the policy has looked at it.
-
-    :raises BadStep: if the manifest has fields that no pod has, or of the wrong form
-    """
-    from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-    from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
-    from kubernetes.client import ApiClient
-
-    serialise = ApiClient().sanitize_for_serialization
-    try:
-        model = PodGenerator.deserialize_model_dict(manifest)
-        if unknown := next(_lost(manifest, serialise(model)), None):
-            raise BadStep(
-                f"step '{operator.task_id}': 'pod' has no field {unknown}; expected the names of Kubernetes' own manifests"
-            )
-        keywords = {name: value for name, value in operator.pod_keywords.items() if name not in _MERGED_HERE}
-        provider = KubernetesPodOperator(
-            task_id=operator.task_id,
-            name=pod_name(attempt.id),
-            random_name_suffix=False,
-            base_container_name=STEP,
-            full_pod_spec=model,
-            namespace=operator.pod_keywords.get("namespace"),
-            do_xcom_push=False,
-            **keywords,
-        )
-        pod = provider.build_pod_request_obj(operator.context_of_try)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise BadStep(f"step '{operator.task_id}': 'kubernetes' and 'pod' make no pod: {error}") from error
-    made = serialise(pod)
-    if pod.metadata.name != pod_name(attempt.id) or not any(one["name"] == STEP for one in made["spec"]["containers"]):
-        raise CannotStart(
-            f"step '{operator.task_id}': this deployment's pod_mutation_hook has renamed its pod or its container; a retry could not find them"
-        )
-    check_pod(operator, attempt.settings, made)
-    return pod
-
-
-def _lost(given: Any, kept: Any, path: str = "") -> Iterator[str]:
-    """Paths of fields that the client's models do not know."""
-    if isinstance(given, Mapping):
-        for name, value in given.items():
-            if value in (None, [], {}):
-                continue
-            if not isinstance(kept, Mapping) or name not in kept:
-                yield f"{path}.{name}".lstrip(".")
-            else:
-                yield from _lost(value, kept[name], f"{path}.{name}")
-    elif isinstance(given, list) and isinstance(kept, list):
-        for index, (one, other) in enumerate(zip(given, kept, strict=False)):
-            yield from _lost(one, other, f"{path}[{index}]")
 
 
 def collected(operator: KubernetesStepOperator, attempt: Attempt, pod: Any) -> Collected:

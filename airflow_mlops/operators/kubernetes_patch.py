@@ -28,15 +28,21 @@ def patch_of(operator: KubernetesStepOperator) -> Mapping[str, Any]:
 
     :raises BadStep: if it touches what it may not, or has not the form of a pod
     """
+    problem = next(iter(touched(operator)), None)
+    if problem is not None:
+        raise BadStep(f"step '{operator.task_id}': {problem}")
+    return merged({"spec": _by_keywords(operator.pod_keywords)}, operator.pod or {})  # type: ignore[no-any-return]
+
+
+def touched(operator: KubernetesStepOperator) -> Iterator[str]:
+    """What a step touches that it may not, each thing by itself."""
     patch = operator.pod or {}
     metadata, spec = (patch.get(name, {}) for name in ("metadata", "spec"))
     if not isinstance(metadata, Mapping) or not isinstance(spec, Mapping):
-        raise BadStep(f"step '{operator.task_id}': 'pod' is no pod; expected mappings as 'metadata' and 'spec'")
-    problems = (*_touched_metadata(metadata, operator.pod_keywords), *_touched_containers(spec))
-    problem = next(iter(problems), None)
-    if problem is not None:
-        raise BadStep(f"step '{operator.task_id}': {problem}")
-    return merged({"spec": _by_keywords(operator.pod_keywords)}, patch)  # type: ignore[no-any-return]
+        yield "'pod' is no pod; expected mappings as 'metadata' and 'spec'"
+        return
+    yield from _touched_metadata(metadata, operator.pod_keywords)
+    yield from _touched_containers(spec)
 
 
 def _by_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,10 +31,13 @@ UPLOAD_GRACE = 3600
 NOBODY = 65532
 """User and group of a program whose worker is root, as distroless images have it."""
 
+VOLUME = "volume-"
+"""How the names of a step's own volumes begin, by their number."""
+
 _FILES = "mlops"
 _SECRET = "mlops-secret"  # noqa: S105 - the name of a volume
 _STAGER_RESOURCES: Manifest = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}
-_MERGED_BY = {
+MERGED_BY = {
     "containers": "name",
     "initContainers": "name",
     "ephemeralContainers": "name",
@@ -83,8 +86,8 @@ def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Manif
         volumes.append({"name": _SECRET, "secret": secret})
         mounts.append({"name": _SECRET, "mountPath": operator.layout(attempt).secrets, "readOnly": True})
     for index, volume in enumerate(operator.volumes):
-        volumes.append({"name": f"volume-{index}", **_source_of(str(volume.source))})
-        mounts.append({"name": f"volume-{index}", "mountPath": volume.target, "readOnly": bool(volume.read_only)})
+        volumes.append({"name": f"{VOLUME}{index}", **_source_of(str(volume.source))})
+        mounts.append({"name": f"{VOLUME}{index}", "mountPath": volume.target, "readOnly": bool(volume.read_only)})
     if attempt.settings.read_only_root:
         volumes.append({"name": "tmp", "emptyDir": {}})
         mounts.append({"name": "tmp", "mountPath": "/tmp"})  # noqa: S108 - in the container
@@ -239,7 +242,7 @@ def merged(base: Any, patch: Any, key: str = "") -> Any:
             if value is not None:
                 found[name] = merged(base.get(name), value, name)
         return found
-    by = _MERGED_BY.get(key)
+    by = MERGED_BY.get(key)
     if by is None or not isinstance(base, list) or not isinstance(patch, list):
         return patch
     patches = {item.get(by): item for item in patch if isinstance(item, Mapping)}

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 Manifest = dict[str, Any]
 
 
+def shares_files(attempt: Attempt) -> bool:
+    """Whether pods see the worker's files: the store is a folder."""
+    return attempt.store.local_path(attempt.key) is not None
+
+
 def volume_files(operator: KubernetesStepOperator, attempt: Attempt) -> Manifest:
     """
     Volumes and mounts of a step whose files lie on shared volumes.
@@ -29,20 +34,28 @@ def volume_files(operator: KubernetesStepOperator, attempt: Attempt) -> Manifest
     """
     root = operator.layout(attempt).root
     finder = _Finder(attempt)
-    writable = {"outputs": attempt.outputs}
-    if attempt.has_source:
-        writable["source"] = attempt.source
-    if attempt.checkpoint is not None:
-        writable["checkpoint"] = attempt.checkpoint
-    for folder in (*writable.values(), *attempt.outputs.iterdir()):
-        # The program's user is another one than the worker's where that is root.
-        folder.chmod(OPEN_TO_ALL)
-    mounts = [finder.mount(f"{root}/{name}", path, read_only=False) for name, path in writable.items()]
+    mounts = [finder.mount(f"{root}/{name}", path, read_only=False) for name, path in _writable(attempt).items()]
     mounts += [finder.mount(f"{root}/inputs/{name}", path, read_only=True) for name, path in attempt.staged.items()]
     mounts.append(finder.mount(f"{root}/step.json", attempt.step_json, read_only=True))
     mounts.append({"name": "mlops-tmp", "mountPath": operator.layout(attempt).tmp})
     volumes = [*finder.volumes.values(), {"name": "mlops-tmp", "emptyDir": {}}]
     return {"initContainers": [], "volumes": volumes, "mounts": mounts}
+
+
+def open_folders(attempt: Attempt) -> None:
+    """Let the program write to its folders: its user is another one than the worker's where that is root."""
+    for folder in (*_writable(attempt).values(), *attempt.outputs.iterdir()):
+        folder.chmod(OPEN_TO_ALL)
+
+
+def _writable(attempt: Attempt) -> dict[str, Path]:
+    """Folders that the program writes to, by their names in the contract."""
+    writable = {"outputs": attempt.outputs}
+    if attempt.has_source:
+        writable["source"] = attempt.source
+    if attempt.checkpoint is not None:
+        writable["checkpoint"] = attempt.checkpoint
+    return writable
 
 
 class _Finder:

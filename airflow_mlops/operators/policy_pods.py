@@ -8,7 +8,8 @@ too: the settings must allow it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,25 +36,43 @@ def check_pod(operator: KubernetesStepOperator, settings: Settings, pod: Mapping
     :param pod: its manifest, in Kubernetes' own names
     :raises PolicyViolation: naming the setting that would allow it
     """
+    for _, check in checks_of(operator, settings, pod):
+        check()
+
+
+def checks_of(
+    operator: KubernetesStepOperator, settings: Settings, pod: Mapping[str, Any]
+) -> Iterator[tuple[tuple[str | int, ...], Callable[[], None]]]:
+    """
+    What :func:`check_pod` looks at, one after the other, for whoever wants to know all that is refused.
+
+    :return: where in the pod it looks, and the check, which raises by itself
+    """
     spec = pod["spec"]
-    _check_place(operator, settings, spec)
-    _check_account(operator, settings, spec, pod["metadata"]["name"])
+    yield ("metadata", "namespace"), partial(_check_namespace, operator, settings)
+    yield ("spec",), partial(_check_place, operator, settings, spec)
+    yield ("spec",), partial(_check_account, operator, settings, spec, pod["metadata"]["name"])
     of_pod = spec.get("securityContext") or {}
-    _check_security(operator, settings, "the pod", of_pod)
-    for volume in spec.get("volumes") or ():
-        _check_volume(operator, settings, volume)
-    for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
-        _check_container(operator, settings, container)
-        _check_hardening(operator, settings, container, of_pod)
+    yield ("spec",), partial(_check_security, operator, settings, "the pod", of_pod)
+    for index, volume in enumerate(spec.get("volumes") or ()):
+        yield ("spec", "volumes", index), partial(_check_volume, operator, settings, volume)
+    for kind in ("initContainers", "containers"):
+        for index, container in enumerate(spec.get(kind) or ()):
+            where = ("spec", kind, index)
+            yield where, partial(_check_container, operator, settings, container)
+            yield where, partial(_check_hardening, operator, settings, container, of_pod)
 
 
-def _check_place(operator: KubernetesStepOperator, settings: Settings, spec: Mapping[str, Any]) -> None:
-    """Where the pod is, and what it shares with its node and within itself."""
+def _check_namespace(operator: KubernetesStepOperator, settings: Settings) -> None:
     if operator.pod_keywords.get("namespace") is not None:
         namespace = str(operator.pod_keywords["namespace"])
         allow(
             operator, f"asks for namespace '{namespace}'", namespace, settings.allowed_namespaces, "allowed_namespaces"
         )
+
+
+def _check_place(operator: StepOperator, settings: Settings, spec: Mapping[str, Any]) -> None:
+    """What the pod shares with its node, and within itself."""
     if spec.get("hostNetwork"):
         allow(operator, "asks for the host's network", "host", settings.allowed_networks, "allowed_networks")
     if spec.get("hostIPC"):

@@ -20,6 +20,8 @@ from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.verification import READ_UP_TO
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_mlops.artifacts import Artifact, Store
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.base import StepOperator
@@ -188,23 +190,38 @@ def bring_local_inputs(attempt: Attempt) -> dict[str, str]:
 
     :return: their keys by name
     """
-    from airflow_mlops.operators.staging import check_host_path, imported_file
+    from airflow_mlops.operators.staging import check_host_path
     from airflow_mlops.operators.verification import verify
 
-    keys = {}
-    for name, artifact in _staged(attempt).items():
-        path = imported_file(artifact.uri)
-        if path is None or attempt.store.contains(artifact.uri):
-            continue
+    keys = keys_of_local_inputs(attempt)
+    for name, key in keys.items():
+        artifact = _staged(attempt)[name]
+        path = _local_path(artifact, attempt.store)
+        assert path is not None  # noqa: S101 - it has a key for that
         check_host_path(path, attempt.settings)
         if not path.exists():
             raise BadStep(
                 f"{artifact.uri} does not exist on this worker; expected the file or folder that was imported"
             )
         verify(artifact, path, attempt.settings.verify, attempt.store)
-        keys[name] = f"{attempt.key}/{STAGED}/{name}"
-        attempt.store.upload(path, keys[name])
+        attempt.store.upload(path, key)
     return keys
+
+
+def keys_of_local_inputs(attempt: Attempt) -> dict[str, str]:
+    """Where in the store inputs go that lie on the worker, by their names."""
+    return {
+        name: f"{attempt.key}/{STAGED}/{name}"
+        for name, artifact in _staged(attempt).items()
+        if _local_path(artifact, attempt.store) is not None
+    }
+
+
+def _local_path(artifact: Artifact, store: Store) -> Path | None:
+    """Where on the worker an artifact lies; ``None`` if a pod can reach it."""
+    from airflow_mlops.operators.staging import imported_file
+
+    return None if store.contains(artifact.uri) else imported_file(artifact.uri)
 
 
 def drop_local_inputs(store: Store, attempt_key: str) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.spec.documents import NodePath
+from airflow_mlops.spec.models import PROGRAM_KINDS
 from airflow_mlops.spec.problems import Problem, shorten
 
 if TYPE_CHECKING:
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 StepPath = tuple[str, ...]
 """Names from the root to a step or group; a task id joins them with dots."""
 
-Locator = Callable[[Sequence[str | int]], tuple[int, int]]
-"""Line and column of a value of the spec file by its path."""
+Locator = Callable[[NodePath], tuple[int, int]]
+"""Line and column of a value of the spec file by its path; of its key, where that ends with ``KEY``."""
 
 
 @dataclass(slots=True)
@@ -126,6 +128,10 @@ class Pipeline:
         """All steps, in the order of the document."""
         return self.root.steps()
 
+    def programs(self, runtime: str) -> list[Step]:
+        """The steps that run a program, of those in a runtime."""
+        return [step for step in self.steps() if step.spec.runtime == runtime and step.spec.kind in PROGRAM_KINDS]
+
     def step(self, path: str | StepPath) -> Step:
         """
         A step by its path, ``"route/fit"``, ``"route.fit"`` or a tuple of names.
@@ -140,7 +146,7 @@ class Pipeline:
             f"no step '{'/'.join(wanted)}'; expected one of {', '.join('/'.join(s.path) for s in self.steps())}"
         )
 
-    def problem(self, step: Step | None, keys: Sequence[str | int], message: str) -> Problem:
+    def problem(self, step: Step | None, keys: NodePath, message: str) -> Problem:
         """
         A problem found after the file was read, at the place it was written.
 

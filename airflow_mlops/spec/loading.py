@@ -13,7 +13,7 @@ from yaml.nodes import MappingNode, Node
 
 from airflow_mlops.spec.building import Builder
 from airflow_mlops.spec.checks import Checks
-from airflow_mlops.spec.documents import KEY, compose, exists, locate, read_text, start
+from airflow_mlops.spec.documents import KEY, NodePath, compose, exists, locate, read_text, start
 from airflow_mlops.spec.forms import kind_of
 from airflow_mlops.spec.graph import Group, Pipeline
 from airflow_mlops.spec.models import CONTAINER_RUNTIMES
@@ -31,7 +31,7 @@ from airflow_mlops.spec.values import Plain
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator
 
     from airflow_mlops.spec.graph import Step
     from airflow_mlops.spec.models import PipelineSpec
@@ -279,14 +279,21 @@ class _Locator:
         self._environment = environment
         self._root: Node | None = None
 
-    def __call__(self, path: Sequence[str | int]) -> tuple[int, int]:
+    def __call__(self, path: NodePath) -> tuple[int, int]:
         if self._root is None:
             root = compose(self._name, self._text)
             Plain(self._name).convert(root)
             if self._environment is not None and isinstance(root, MappingNode):
                 root = apply_environment(root, self._environment, lambda node, message: None)
             self._root = root
-        return locate(self._root, path)
+        return locate(self._root, _written(self._root, tuple(path)))
+
+
+def _written(root: Node, path: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Where a value stands: in a step, or in ``defaults``, which put it there."""
+    rest = split_location(path)[1]
+    inherited = ("defaults", *rest)
+    return inherited if _came_from_defaults(root, path) and exists(root, inherited[:2]) else path
 
 
 def _number_of_step(match: re.Match[str]) -> str:

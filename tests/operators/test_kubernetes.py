@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from tests.cli.support import ROOT, Terminal
 from tests.parts.docker import INSTANCE_OF_PODS
 from tests.parts.s3 import SECRET, new_bucket
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.parts.airflow_home import DagResult, RunDag
@@ -312,3 +315,56 @@ def test_the_example_of_the_guide_gives_the_pod_that_it_says(on_s3: Deployment, 
     }
     assert pod["spec"]["topologySpreadConstraints"][0]["topologyKey"] == "zone"
     assert "mlops.airflow/harvest" in pod["metadata"]["finalizers"]
+
+
+RENDERED = """
+apiVersion: mlops/v1
+name: words
+defaults: {image: "mlops-busybox:1", kubernetes: {namespace: NAMESPACE, labels: {team: words}}, runtime: kubernetes}
+steps:
+  - {name: write, kind: preprocess, command: [sh, -c, 'echo a > $MLOPS_OUTPUT_TEXT'], outputs: {text: {type: dataset, file: a.txt}}}
+  - name: fail
+    kind: container
+    inputs: {text: write.text}
+    command: [sh, -c, 'cat {{ inputs.text.path }}; echo {{ run.id }}; exit 3']
+    secrets: {TOKEN: {variable: token, as: env}, KEY: {variable: key}}
+    resources: {memory: 64Mi, shm: 1Mi}
+    keep_failed: 1h
+    pod: {metadata: {annotations: {a: b}}, spec: {hostname: here, containers: [{name: step, env: [{name: MORE, value: x}]}]}}
+"""
+
+
+def test_render_shows_the_pod_that_a_worker_creates(
+    on_s3: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_TOKEN", "sesame-one")
+    monkeypatch.setenv("AIRFLOW_VAR_KEY", "sesame-two")
+    text = RENDERED.replace("NAMESPACE", on_s3.namespace.name)
+    file = 'from airflow_mlops import pipeline_dag\ndag = pipeline_dag("words.yaml")\n'
+    result = on_s3.run_file(file, {"words.yaml": text})
+    assert result.tasks == {"write": "success", "fail": "failed"}, result.log[-5000:]
+    (pod,) = on_s3.namespace.pods()
+    user = Terminal(tmp_path / "user")
+    user.home.mkdir()
+    (user.home / "words.yaml").write_text(text)
+    said = user.run("render", "words.yaml", "fail", **on_s3.environment(), AIRFLOW_HOME=str(user.home / "airflow"))
+    assert said.code == 0, said.err
+    assert [*differences(yaml.safe_load(said.out), pod)] == []
+
+
+def differences(shown: Any, real: Any, where: str = "pod") -> Iterator[str]:
+    """What a rendered manifest says otherwise than the pod that was created, but for placeholders; the server has added more."""
+    if isinstance(shown, dict) and isinstance(real, dict):
+        for name, value in shown.items():
+            if value not in ({}, [], None):
+                # The server leaves out what is false anyway.
+                yield from differences(value, real.get(name, False if value is False else None), f"{where}.{name}")
+    elif isinstance(shown, list) and isinstance(real, list) and len(shown) == len(real):
+        for index, (one, other) in enumerate(zip(shown, real, strict=True)):
+            yield from differences(one, other, f"{where}[{index}]")
+    elif isinstance(shown, str) and isinstance(real, str):
+        pattern = re.sub("<[^<>]*>", ".*", re.escape(shown).replace("\\ ", " ")).replace('"size":null', '"size":[0-9]+')
+        if not re.fullmatch(pattern, real):
+            yield f"{where}: {shown!r} is {real!r}"
+    elif shown != real:
+        yield f"{where}: {shown!r} is {real!r}"

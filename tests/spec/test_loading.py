@@ -137,6 +137,18 @@ steps:
         assert pipeline.problem(None, ("owner",), "x").line == 16
         assert pipeline.problem(pipeline.step("fit"), ("command", 1), "x").column == 23
 
+    def test_problem_found_later_with_what_defaults_put_into_a_step_is_where_they_say_it(self, tmp_path: Path) -> None:
+        text = (
+            "apiVersion: mlops/v1\nname: p\ndefaults: {runtime: docker, image: a, docker: {tty: true, hostname: x}}\n"
+            "steps:\n  - {name: s, kind: container, docker: {hostname: y}}\n"
+        )
+        pipeline = load(tmp_path, text)
+        places = {}
+        for keys in (("image",), ("docker", "tty"), ("docker", "hostname"), ("env",)):
+            problem = pipeline.problem(pipeline.step("s"), keys, "x")
+            places[keys[-1]] = (problem.line, problem.column)
+        assert places == {"image": (3, 36), "tty": (3, 53), "hostname": (5, 51), "env": (5, 5)}
+
     def test_digest_is_of_what_the_spec_means(self, tmp_path: Path) -> None:
         one = load(tmp_path, HEAD + "steps: [{name: a, kind: container, retries: 0}]\n").digest
         same = load(tmp_path, "# a comment\n" + HEAD + "steps:\n- {kind: container, name: a, retries: 0x0}\n").digest
