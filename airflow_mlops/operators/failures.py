@@ -57,6 +57,12 @@ class StepTimeout(StepFailure):
             f"step '{task_id}' ran longer than its timeout of {seconds:g} s and was stopped; give it more time with timeout"
         )
 
+    @classmethod
+    def by_airflow(cls, task_id: str, timeout: timedelta | None) -> StepTimeout:
+        """The failure of a step that Airflow has given no more time."""
+        seconds = timeout.total_seconds() if timeout is not None else 0
+        return cls(f"step '{task_id}' took longer than its execution_timeout of {seconds:g} s and was stopped")
+
 
 class OutputsRefused(StepFailure):
     """The program ended well, but a declared output is missing or not what was declared."""

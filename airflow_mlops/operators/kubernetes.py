@@ -14,11 +14,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout
-
 from airflow_mlops.operators.contract import Layout
 from airflow_mlops.operators.durable import DurableStepOperator
-from airflow_mlops.operators.failures import BadStep, InfrastructureFailure, ServiceAway, StepDetached, StepFailure
+from airflow_mlops.operators.failures import (
+    BadStep,
+    InfrastructureFailure,
+    ServiceAway,
+    StepDetached,
+    StepFailure,
+    StepTimeout,
+)
 from airflow_mlops.operators.kinds import operators_by_kind
 from airflow_mlops.operators.ownership import ensure_owner
 from airflow_mlops.spec.pod_keywords import KUBERNETES_KEYWORDS
@@ -229,7 +234,7 @@ class KubernetesStepOperator(DurableStepOperator):
         from airflow_mlops.operators.kubernetes_wait import Wait
 
         if self._report is not None and self._report.overdue:
-            raise AirflowTaskTimeout(f"step '{self.task_id}' ran longer than its execution_timeout")
+            raise StepTimeout.by_airflow(self.task_id, self.execution_timeout)
         try:
             pod, status = Wait(self, attempt, pods, name, self._report).await_end()
         except (StepDetached, ServiceAway):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_mlops.artifacts import (
@@ -38,6 +38,7 @@ from airflow_mlops.operators.failures import (
     StepDetached,
     StepFailure,
     StepStopped,
+    StepTimeout,
     Superseded,
     Unforeseen,
 )
@@ -237,7 +238,7 @@ def _run(operator: StepOperator, attempt: Attempt) -> Ended:
     """Run the program; its checkpoint is kept however it ends, since the next try needs it most after a timeout."""
     try:
         ended = operator.run_program(attempt)
-    except StepFailure:
+    except (StepFailure, AirflowTaskTimeout):
         try:
             operator.keep_checkpoint(attempt)
         except (ArtifactError, OSError) as error:
@@ -329,10 +330,10 @@ def _guarded(stage: Callable[[], T], operator: StepOperator, attempt: Attempt | 
     """
     Run a stage; make a failure of one class of whatever it raises, and let only those be retried that a retry can cure.
 
-    Airflow's own control flow (timeouts, skips, deferrals) passes through.
+    Airflow's own control flow (skips, deferrals) passes through; its timeout of a task is a failure like ours.
     """
 
-    def settle(failure: StepFailure, cause: Exception | None = None) -> NoReturn:
+    def settle(failure: StepFailure, cause: BaseException | None = None) -> NoReturn:
         budgets.settle(failure, operator, attempt, context["ti"], cause)
 
     try:
@@ -343,15 +344,24 @@ def _guarded(stage: Callable[[], T], operator: StepOperator, attempt: Attempt | 
         settle(error)
     except CONTROL_FLOW:
         raise
-    except Replaced as error:
-        settle(Superseded(f"step '{operator.task_id}': {error}"), error)
-    except OutputInvalid as error:
-        settle(OutputsRefused(f"step '{operator.task_id}': {error}"), error)
-    except (StoreFailed, OSError, AirflowRuntimeError) as error:
-        settle(InfrastructureFailure(f"step '{operator.task_id}': {error}"), error)
-    except ArtifactError as error:
-        settle(BadStep(f"step '{operator.task_id}': {error}"), error)
+    except AirflowTaskTimeout as error:
+        settle(StepTimeout.by_airflow(operator.task_id, operator.execution_timeout), error)
     except Exception as error:
-        # Not a failure that anybody foresaw: trying again would hide it for as long as the budgets last.
-        message = f"step '{operator.task_id}' met an error nobody foresaw: {type(error).__name__}: {error}"
-        settle(Unforeseen(message), error)
+        settle(_failure_of(error, operator.task_id), error)
+
+
+_CLASSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[StepFailure]], ...] = (
+    (Replaced, Superseded),
+    (OutputInvalid, OutputsRefused),
+    ((StoreFailed, OSError, AirflowRuntimeError), InfrastructureFailure),
+    (ArtifactError, BadStep),
+)
+
+
+def _failure_of(error: Exception, task_id: str) -> StepFailure:
+    """The failure that an error is; the first class that fits."""
+    for kind, failure in _CLASSES:
+        if isinstance(error, kind):
+            return failure(f"step '{task_id}': {error}")
+    # Not a failure that anybody foresaw: trying again would hide it for as long as the budgets last.
+    return Unforeseen(f"step '{task_id}' met an error nobody foresaw: {type(error).__name__}: {error}")

@@ -11,12 +11,17 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from tests.dags.by_hand import EXAMPLES, need_sklearn
+from tests.parts.s3 import new_bucket
+
+if TYPE_CHECKING:
+    from tests.parts.namespace import Namespace
+    from tests.parts.s3 import S3Server
 
 ROOT = EXAMPLES.parent
 
@@ -46,16 +51,17 @@ def environment(home: Path) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "HOME": str(home), "AIRFLOW_MLOPS_HOME": str(home / "mlops")}
 
 
-def run(home: Path, name: str, *options: str) -> Ran:
+def run(home: Path, name: str, *options: str, **settings: str) -> Ran:
     """
     ``airflow-mlops run`` an example.
 
+    :param settings: further variables of its environment
     :raises AssertionError: with everything it printed, if it did not succeed
     """
     spec = str(EXAMPLES / name / "pipeline.yaml")
     command = [sys.executable, "-m", "airflow_mlops", "run", spec, "--json", *options]
     done = subprocess.run(  # noqa: S603 - our own command
-        command, env=environment(home), cwd=home, capture_output=True, text=True, timeout=300, check=False
+        command, env=environment(home) | settings, cwd=home, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
     return Ran(json.loads(done.stdout))
@@ -97,6 +103,36 @@ def test_breast_cancer_runs_as_processes(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("python_image")
 def test_breast_cancer_runs_on_docker(tmp_path: Path) -> None:
     check_breast_cancer(run(tmp_path, "breast-cancer"))
+
+
+@dataclass
+class RanInPods(Ran):
+    """The JSON document of a run whose artifacts are in an S3 server's folder."""
+
+    folder: Path
+
+    def file(self, step: str, output: str) -> Path:
+        uri = urlsplit(self.document["steps"][step]["artifacts"][output]["uri"])
+        return self.folder / uri.netloc / unquote(uri.path).lstrip("/")
+
+
+@pytest.mark.airflow
+@pytest.mark.slow
+@pytest.mark.s3
+def test_breast_cancer_runs_on_kubernetes(
+    namespace: Namespace, cluster_s3: S3Server, python_image: str, tmp_path: Path
+) -> None:
+    namespace.cluster.load(python_image)
+    url, storage = new_bucket(cluster_s3)
+    extra = {"kube_config_path": str(namespace.kubeconfig), "namespace": namespace.name}
+    settings = {
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps({"conn_type": "kubernetes", "extra": extra}),
+        "AIRFLOW__MLOPS__STORAGE_OPTIONS": json.dumps(storage),
+        "AIRFLOW__MLOPS__STAGER_IMAGE": "mlops-stager:1",
+    }
+    ran = run(tmp_path, "breast-cancer", "-e", "cluster", "--runtime", "kubernetes", "--store", url, **settings)
+    check_breast_cancer(RanInPods(ran.document, cluster_s3.folder))
+    assert namespace.left() == []
 
 
 @pytest.mark.airflow

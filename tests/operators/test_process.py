@@ -178,6 +178,24 @@ def test_a_timeout_ends_the_whole_session_of_the_program(run_dag: RunDag, tmp_pa
     assert alive == []
 
 
+def test_airflows_own_timeout_is_charged_to_the_retries_of_the_step(run_dag: RunDag) -> None:
+    result = run_dag(
+        HEAD
+        + """
+    from datetime import timedelta
+    step("slow", "echo began; sleep 600", execution_timeout=timedelta(seconds=3), retries=1, retry_delay=timedelta(0))
+    """
+    )
+    assert result.tasks == {"slow": "failed"}
+    assert (
+        result.log.count(
+            "timeout: step 'slow' took longer than its execution_timeout of 3 s and was stopped (retry 1 of 1)"
+        )
+        >= 1
+    )
+    assert "(no retry left: retries is 1)" in result.log
+
+
 def test_each_instance_of_a_mapped_step_commits_for_itself(run_dag: RunDag) -> None:
     result = run_dag(
         HEAD

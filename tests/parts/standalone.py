@@ -56,12 +56,14 @@ class Standalone:
     A running ``airflow standalone``, whose every file lies in one folder.
 
     :param home: the folder, with a migrated database in it
+    :param settings: further variables that it is started with
     """
 
     user = "admin"
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
         self.home = home
+        self.settings = settings or {}
         self.dags = home / "dags"
         self.log = home / "standalone.log"
         self.calls = home / "calls"
@@ -106,6 +108,7 @@ class Standalone:
             "PYTHONPATH": str(ROOT),
             # It starts its components by the name of the command.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            **self.settings,
         }
 
     def _bundles(self) -> list[dict[str, Any]]:
@@ -387,10 +390,22 @@ def _lives(process: psutil.Process) -> bool:
 @pytest.fixture(scope="session")
 def standalone(migrated_database: Path) -> Iterator[Standalone]:
     """A running Airflow of this test session, with no DAG in it; tests add theirs."""
+    with running_airflow(migrated_database) as airflow:
+        yield airflow
+
+
+@contextlib.contextmanager
+def running_airflow(database: Path, settings: Mapping[str, str] | None = None) -> Iterator[Standalone]:
+    """
+    A running Airflow for as long as the block lasts.
+
+    :param database: a migrated one, to copy
+    :param settings: further variables that it is started with
+    """
     home = Path(mkdtemp(prefix="airflow-standalone-"))
-    airflow = Standalone(home)
+    airflow = Standalone(home, settings)
     try:
-        shutil.copyfile(migrated_database, home / "airflow.db")
+        shutil.copyfile(database, home / "airflow.db")
         if has_git():
             airflow.make_repository()
         airflow.start()
