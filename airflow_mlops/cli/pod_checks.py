@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.cli.planning import as_written
 from airflow_mlops.cli.pods import sketch
 from airflow_mlops.operators.failures import BadStep, PolicyViolation, ServiceAway, StepFailure
-from airflow_mlops.operators.kubernetes_making import connect
+from airflow_mlops.operators.kubernetes_making import CONNECTION_KEYWORDS, connect
 from airflow_mlops.operators.kubernetes_patch import touched
 from airflow_mlops.operators.kubernetes_pod import MERGED_BY, VOLUME
 from airflow_mlops.operators.kubernetes_request import as_manifest, no_such_field, unknown_fields
@@ -41,15 +41,15 @@ class Server:
         self.names: set[str] = set()
         self.assumed: dict[str, None] = {}
         self.silent: str | None = None
+        self._clients: dict[tuple[Any, ...], Pods] = {}
 
     def objection(self, drawn: Sketch) -> str | None:
         """What it has against a pod; ``None`` if nothing, or nothing that is known."""
         if self.silent is not None:
             return None
         where = "the cluster that is known here"
-        pods: Pods | None = None
         try:
-            pods = connect(drawn.operator, drawn.attempt, 0)
+            pods = self._pods_of(drawn)
             where = pods.core.api_client.configuration.host
             pod = drawn.pod()
             pod.metadata.namespace = pods.namespace
@@ -60,14 +60,24 @@ class Server:
         except BadStep as error:  # no cluster, or no such connection
             self.silent = str(error)
             return None
-        finally:
-            if pods is not None:
-                pods.close()
         self.names.add(where)
         self.assumed.update(dict.fromkeys(drawn.notes))
         if said is None:
             return None
         return f"the Kubernetes API server refuses its pod in namespace '{pods.namespace}': {said}"
+
+    def _pods_of(self, drawn: Sketch) -> Pods:
+        """The client for a pod, made once for all of a namespace: credentials may be those of a program that takes its time."""
+        keywords = drawn.operator.pod_keywords
+        key = tuple(keywords.get(name) for name in (*CONNECTION_KEYWORDS, "namespace"))
+        if key not in self._clients:
+            self._clients[key] = connect(drawn.operator, drawn.attempt, 0)
+        return self._clients[key]
+
+    def close(self) -> None:
+        """Close the connections."""
+        for pods in self._clients.values():
+            pods.close()
 
 
 def problems_of(pipeline: Pipeline, settings: Settings, server: Server | None = None) -> list[Problem]:
