@@ -55,7 +55,7 @@ class Server:
             pod.metadata.namespace = pods.namespace
             said = pods.objection(pod)
         except ServiceAway as error:
-            self.silent = f"the Kubernetes API server at {where} does not answer: {error}"
+            self.silent = f"the Kubernetes API server at {where} cannot be asked: {error}"
             return None
         except BadStep as error:  # no cluster, or no such connection
             self.silent = str(error)

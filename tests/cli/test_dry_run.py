@@ -85,3 +85,10 @@ def test_quotas_and_namespaces_that_are_not_there_are_told(namespace: Namespace,
     assert "step 'good'" in first and "exceeded quota: none, requested: pods=1, used: pods=0, limited: pods=0" in first
     assert "step 'nowhere'" in second and second.endswith('namespaces "nonesuch" not found')
     assert namespace.left() == []
+
+
+def test_a_token_that_is_not_valid_makes_no_spec_bad(namespace: Namespace, tmp_path: Path) -> None:
+    stranger = namespace.cluster.kubeconfig_of(tmp_path / "stranger", "of-nobody")
+    said = asked(tmp_path, namespace, GOOD, stranger)
+    assert (said.code, said.out) == (2, "PASS churn.yaml (churn, 1 step, 1 pod)\n")
+    assert said.err.startswith(f"the Kubernetes API server at {namespace.cluster.url} cannot be asked: Unauthorized")

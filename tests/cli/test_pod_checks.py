@@ -188,7 +188,7 @@ def test_a_server_that_does_not_answer_makes_no_spec_bad_and_does_not_hold_anybo
         said = user.run("validate", "churn.yaml", "--dry-run=server", KUBECONFIG=kubeconfig(tmp_path, port))
         assert time.monotonic() - began - without < 12
         assert (said.code, said.out) == (2, "PASS churn.yaml (churn, 9 steps, 9 pods)\n")
-        assert said.err.startswith(f"the Kubernetes API server at https://127.0.0.1:{port} does not answer: ")
+        assert said.err.startswith(f"the Kubernetes API server at https://127.0.0.1:{port} cannot be asked: ")
         assert reason in said.err and said.err.endswith("; whether the pods would be taken is not known\n")
 
 
