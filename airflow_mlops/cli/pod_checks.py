@@ -12,7 +12,7 @@ from airflow_mlops.operators.failures import BadStep, PolicyViolation, ServiceAw
 from airflow_mlops.operators.kubernetes_making import CONNECTION_KEYWORDS, connect
 from airflow_mlops.operators.kubernetes_patch import touched
 from airflow_mlops.operators.kubernetes_pod import MERGED_BY, VOLUME
-from airflow_mlops.operators.kubernetes_request import as_manifest, no_such_field, unknown_fields
+from airflow_mlops.operators.kubernetes_request import PARTS, as_manifest, no_such_field, unknown_fields
 from airflow_mlops.operators.policy import check_runtime
 from airflow_mlops.operators.policy_pods import checks_of
 from airflow_mlops.spec.documents import KEY
@@ -149,7 +149,7 @@ def _asked_for_at(drawn: Sketch, pod: dict[str, Any], path: Sequence[str | int])
 
 def _unknown(drawn: Sketch, manifest: dict[str, Any]) -> Iterator[Found]:
     try:
-        paths = unknown_fields(manifest)
+        paths = unknown_fields(manifest, drawn.operator.pod_keywords)
     except (TypeError, ValueError, AttributeError):
         return  # of the wrong form, which a worker's own way of making the pod says
     for path in paths:
@@ -180,12 +180,15 @@ def _has(value: Any, part: str | int) -> bool:
 
 
 def _by_keyword(path: Sequence[str | int]) -> tuple[Any, ...]:
-    """Where a field was written that 'pod' does not hold: in a keyword that is merged into the pod."""
-    if "securityContext" not in path:
-        return ("pod",)
-    index = list(path).index("securityContext")
-    keyword = "security_context" if index == 1 else "container_security_context"
-    return ("kubernetes", keyword, *path[index + 1 :])
+    """Where a field was written that 'pod' does not hold: in a keyword that is a part of the pod."""
+    keywords = {("spec", field): name for name, field in PARTS.items()} | {
+        ("spec", "securityContext"): "security_context",
+        ("spec", "containers", 0, "securityContext"): "container_security_context",
+    }
+    for part, name in keywords.items():
+        if tuple(path[: len(part)]) == part:
+            return ("kubernetes", name, *path[len(part) :])
+    return ("pod",)
 
 
 def _main_key(drawn: Sketch) -> tuple[Any, ...]:

@@ -65,9 +65,26 @@ def test_unknown_fields_are_told_where_they_were_written(tmp_path: Path) -> None
     kubernetes: {container_security_context: {runAsUsr: 1}}"""
     tail = "; expected the names of Kubernetes' own manifests; did you mean"
     assert found(tmp_path, steps) == [
-        f"11:9: step 'fit': 'pod' has no field spec.nodeSelectr{tail} 'nodeSelector'?",
-        f"14:26: step 'fit': 'pod' has no field spec.containers[0].imagePullPolcy{tail} 'imagePullPolicy'?",
-        f"15:47: step 'fit': 'pod' has no field spec.containers[0].securityContext.runAsUsr{tail} 'runAsUser'?",
+        f"11:9: step 'fit': no pod has a field spec.nodeSelectr{tail} 'nodeSelector'?",
+        f"14:26: step 'fit': no pod has a field spec.containers[0].imagePullPolcy{tail} 'imagePullPolicy'?",
+        f"15:47: step 'fit': no pod has a field spec.containers[0].securityContext.runAsUsr{tail} 'runAsUser'?",
+    ]
+
+
+def test_unknown_fields_of_keywords_are_told(tmp_path: Path) -> None:
+    steps = """\
+  - name: fit
+    kind: container
+    command: ["true"]
+    kubernetes:
+      affinity: {nodAffinity: {}}
+      tolerations: [{key: gpu, operater: Exists}]
+      dns_config: {nameserver: [a]}
+    pod: {spec: {affinity: {podAffinty: {x: 1}}}}"""
+    assert [problem.partition("; expected")[0] for problem in found(tmp_path, steps)] == [
+        "11:32: step 'fit': no pod has a field spec.tolerations[0].operater",
+        "12:20: step 'fit': no pod has a field spec.dnsConfig.nameserver",
+        "13:29: step 'fit': no pod has a field spec.affinity.podAffinty",
     ]
 
 
@@ -78,7 +95,7 @@ def test_what_steps_have_from_defaults_is_told_once_and_there(tmp_path: Path) ->
   - {name: a, kind: container, command: ["true"]}
   - {name: b, kind: container, command: ["true"]}"""
     (problem,) = found(tmp_path, steps, head)
-    assert problem.startswith("4:108: step 'a': 'pod' has no field spec.hostPIDs;")
+    assert problem.startswith("4:108: step 'a': no pod has a field spec.hostPIDs;")
     assert problem.endswith("did you mean 'hostPID'?")
 
 
