@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,7 +130,7 @@ class _Pods:
         if self._how == "server":
             from airflow_mlops.cli.pod_checks import Server
 
-            self._server = Server()
+            self._server = self._stack.enter_context(closing(Server()))
         return True
 
 

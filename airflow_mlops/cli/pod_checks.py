@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.cli.planning import as_written
 from airflow_mlops.cli.pods import sketch
 from airflow_mlops.operators.failures import BadStep, PolicyViolation, ServiceAway, StepFailure
-from airflow_mlops.operators.kubernetes_making import connect
+from airflow_mlops.operators.kubernetes_making import CONNECTION_KEYWORDS, connect
 from airflow_mlops.operators.kubernetes_patch import touched
 from airflow_mlops.operators.kubernetes_pod import MERGED_BY, VOLUME
-from airflow_mlops.operators.kubernetes_request import as_manifest, no_such_field, unknown_fields
+from airflow_mlops.operators.kubernetes_request import PARTS, as_manifest, no_such_field, unknown_fields
 from airflow_mlops.operators.policy import check_runtime
 from airflow_mlops.operators.policy_pods import checks_of
 from airflow_mlops.spec.documents import KEY
@@ -41,33 +41,43 @@ class Server:
         self.names: set[str] = set()
         self.assumed: dict[str, None] = {}
         self.silent: str | None = None
+        self._clients: dict[tuple[Any, ...], Pods] = {}
 
     def objection(self, drawn: Sketch) -> str | None:
         """What it has against a pod; ``None`` if nothing, or nothing that is known."""
         if self.silent is not None:
             return None
         where = "the cluster that is known here"
-        pods: Pods | None = None
         try:
-            pods = connect(drawn.operator, drawn.attempt, 0)
+            pods = self._pods_of(drawn)
             where = pods.core.api_client.configuration.host
             pod = drawn.pod()
             pod.metadata.namespace = pods.namespace
             said = pods.objection(pod)
         except ServiceAway as error:
-            self.silent = f"the Kubernetes API server at {where} does not answer: {error}"
+            self.silent = f"the Kubernetes API server at {where} cannot be asked: {error}"
             return None
         except BadStep as error:  # no cluster, or no such connection
             self.silent = str(error)
             return None
-        finally:
-            if pods is not None:
-                pods.close()
         self.names.add(where)
         self.assumed.update(dict.fromkeys(drawn.notes))
         if said is None:
             return None
         return f"the Kubernetes API server refuses its pod in namespace '{pods.namespace}': {said}"
+
+    def _pods_of(self, drawn: Sketch) -> Pods:
+        """The client for a pod, made once for all of a namespace: credentials may be those of a program that takes its time."""
+        keywords = drawn.operator.pod_keywords
+        key = tuple(keywords.get(name) for name in (*CONNECTION_KEYWORDS, "namespace"))
+        if key not in self._clients:
+            self._clients[key] = connect(drawn.operator, drawn.attempt, 0)
+        return self._clients[key]
+
+    def close(self) -> None:
+        """Close the connections."""
+        for pods in self._clients.values():
+            pods.close()
 
 
 def problems_of(pipeline: Pipeline, settings: Settings, server: Server | None = None) -> list[Problem]:
@@ -139,7 +149,7 @@ def _asked_for_at(drawn: Sketch, pod: dict[str, Any], path: Sequence[str | int])
 
 def _unknown(drawn: Sketch, manifest: dict[str, Any]) -> Iterator[Found]:
     try:
-        paths = unknown_fields(manifest)
+        paths = unknown_fields(manifest, drawn.operator.pod_keywords)
     except (TypeError, ValueError, AttributeError):
         return  # of the wrong form, which a worker's own way of making the pod says
     for path in paths:
@@ -170,12 +180,15 @@ def _has(value: Any, part: str | int) -> bool:
 
 
 def _by_keyword(path: Sequence[str | int]) -> tuple[Any, ...]:
-    """Where a field was written that 'pod' does not hold: in a keyword that is merged into the pod."""
-    if "securityContext" not in path:
-        return ("pod",)
-    index = list(path).index("securityContext")
-    keyword = "security_context" if index == 1 else "container_security_context"
-    return ("kubernetes", keyword, *path[index + 1 :])
+    """Where a field was written that 'pod' does not hold: in a keyword that is a part of the pod."""
+    keywords = {("spec", field): name for name, field in PARTS.items()} | {
+        ("spec", "securityContext"): "security_context",
+        ("spec", "containers", 0, "securityContext"): "container_security_context",
+    }
+    for part, name in keywords.items():
+        if tuple(path[: len(part)]) == part:
+            return ("kubernetes", name, *path[len(part) :])
+    return ("pod",)
 
 
 def _main_key(drawn: Sketch) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -42,11 +43,12 @@ _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 def configured() -> Iterator[Settings]:
     """
     The ``[mlops]`` settings by which pods are made: those of the Airflow that is configured here, else those of a run of one's own. What
-    Airflow would log meanwhile is not heard.
+    Airflow would log or warn of meanwhile is not heard.
 
     :raises CommandError: if the libraries that know pods are not installed
     """
-    with tempfile.TemporaryDirectory(prefix="airflow-mlops-") as home:
+    with tempfile.TemporaryDirectory(prefix="airflow-mlops-") as home, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         if not _has_airflow():
             # Airflow writes a configuration where there is none, and nobody has asked for one.
             os.environ.update(AIRFLOW_HOME=home, **open_settings())
@@ -207,7 +209,8 @@ def _inputs(
             place = replace(attempt.identity.place, step=producer.task_id)
             made = place.outputs_key(words.word(f"attempt of {'/'.join(item.step)}"))
             uri = attempt.store.uri(f"{made}/{item.output}{f'/{output.file}' if output.file else ''}")
-        digest = "none" if output.digest == "none" else f"sha256:{words.word(f'digest of {label}')}"
+        # The stager compares what has a digest of its content, and that alone.
+        digest = output.digest if output.digest in ("none", "etag") else f"sha256:{words.word(f'digest of {label}')}"
         found.artifacts[name] = Artifact(item.output, item.type, uri, digest, file=output.file)
         if item.stage == "none":
             found.unstaged.add(name)

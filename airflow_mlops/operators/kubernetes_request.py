@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 Path = tuple[str | int, ...]
 """Names and indexes from a pod to one of its fields."""
 
+PARTS = {
+    "affinity": "affinity",
+    "dns_config": "dnsConfig",
+    "host_aliases": "hostAliases",
+    "image_pull_secrets": "imagePullSecrets",
+    "tolerations": "tolerations",
+}
+"""Keywords that are parts of a pod's specification, and their names there."""
+
 _MERGED_HERE = ("namespace", "security_context", "container_security_context")
 """Keywords that the provider's operator would put in place of the whole, or that it is given otherwise."""
 
@@ -63,16 +72,15 @@ def completed(operator: KubernetesStepOperator, attempt: Attempt, manifest: Mani
     from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 
     try:
-        model = PodGenerator.deserialize_model_dict(manifest)
-        if unknown := next(_lost(manifest, as_manifest(model)), None):
-            raise BadStep(no_such_field(operator, unknown))
+        if unknown := unknown_fields(manifest, operator.pod_keywords):
+            raise BadStep(no_such_field(operator, unknown[0]))
         keywords = {name: value for name, value in operator.pod_keywords.items() if name not in _MERGED_HERE}
         provider = KubernetesPodOperator(
             task_id=operator.task_id,
             name=pod_name(attempt.id),
             random_name_suffix=False,
             base_container_name=STEP,
-            full_pod_spec=model,
+            full_pod_spec=PodGenerator.deserialize_model_dict(manifest),
             namespace=operator.pod_keywords.get("namespace"),
             do_xcom_push=False,
             **keywords,
@@ -96,21 +104,32 @@ def as_manifest(pod: V1Pod) -> Manifest:
     return manifest
 
 
-def unknown_fields(manifest: Manifest) -> list[Path]:
+def unknown_fields(manifest: Manifest, keywords: Mapping[str, Any]) -> list[Path]:
     """
-    Paths of fields that the client's models do not know.
+    Paths of fields that the client's models do not know, in a manifest and in keywords that are parts of one: the provider's operator, or
+    the server, would leave them out without a word.
 
     :raises ValueError: if the manifest has not the form of a pod
     """
     from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 
-    return list(_lost(manifest, as_manifest(PodGenerator.deserialize_model_dict(manifest))))
+    given = {field: keywords[name] for name, field in PARTS.items() if _is_plain(keywords.get(name))}
+    found: dict[Path, None] = {}
+    for spec in (manifest["spec"], {**manifest["spec"], **given}):
+        whole = {**manifest, "spec": spec}
+        found.update(dict.fromkeys(_lost(whole, as_manifest(PodGenerator.deserialize_model_dict(whole)))))
+    return list(found)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a keyword is given in Kubernetes' own words, and not as an object of the client."""
+    return isinstance(value, Mapping) or (isinstance(value, list) and all(isinstance(item, Mapping) for item in value))
 
 
 def no_such_field(operator: KubernetesStepOperator, path: Path) -> str:
     """What is said of a field that no pod has."""
     near = did_you_mean(str(path[-1]), _fields_beside(path))
-    return f"step '{operator.task_id}': 'pod' has no field {_written(path)}; expected the names of Kubernetes' own manifests{near}"
+    return f"step '{operator.task_id}': no pod has a field {_written(path)}; expected the names of Kubernetes' own manifests{near}"
 
 
 def _fields_beside(path: Path) -> list[str]:

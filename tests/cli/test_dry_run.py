@@ -30,7 +30,7 @@ GOOD = '  - {name: good, kind: container, command: ["true"]}\n'
 REFUSED = """\
   - {name: root, kind: container, command: ["true"], pod: {spec: {securityContext: {runAsNonRoot: false, runAsUser: 0}}}}
   - {name: elsewhere, kind: container, command: ["true"], kubernetes: {namespace: default}}
-  - {name: mistyped, kind: container, command: ["true"], kubernetes: {affinity: {nodAffinity: {}}}}
+  - {name: odd, kind: container, command: ["true"], kubernetes: {tolerations: [{key: gpu, operator: Like}]}}
 """
 
 
@@ -60,7 +60,7 @@ def test_an_api_server_that_would_take_the_pods_is_asked_and_creates_none(namesp
 def test_what_the_server_refuses_is_told_in_its_words_for_each_step(namespace: Namespace, tmp_path: Path) -> None:
     said = asked(tmp_path, namespace, GOOD + REFUSED, namespace.kubeconfig)
     assert (said.code, said.err) == (2, "")
-    root, elsewhere, mistyped = said.out.splitlines()
+    root, elsewhere, odd = said.out.splitlines()
     refuses = "the Kubernetes API server refuses its pod in namespace"
     assert root.startswith(
         f"churn.yaml:6:5: step 'root': {refuses} '{namespace.name}': pods \"mlops-<attempt>\" is forbidden: "
@@ -71,7 +71,10 @@ def test_what_the_server_refuses_is_told_in_its_words_for_each_step(namespace: N
         f"churn.yaml:7:5: step 'elsewhere': {refuses} 'default': pods is forbidden: "
         f'User "system:serviceaccount:{namespace.name}:airflow" cannot create resource "pods"'
     )
-    assert mistyped.startswith("churn.yaml:8:5: step 'mistyped'") and 'unknown field "spec.affinity.nod' in mistyped
+    assert odd.startswith(
+        f"churn.yaml:8:5: step 'odd': {refuses} '{namespace.name}': Pod \"mlops-<attempt>\" is invalid: "
+    )
+    assert 'spec.tolerations[0].operator: Unsupported value: "Like"' in odd
     assert namespace.left() == []
 
 
@@ -85,3 +88,10 @@ def test_quotas_and_namespaces_that_are_not_there_are_told(namespace: Namespace,
     assert "step 'good'" in first and "exceeded quota: none, requested: pods=1, used: pods=0, limited: pods=0" in first
     assert "step 'nowhere'" in second and second.endswith('namespaces "nonesuch" not found')
     assert namespace.left() == []
+
+
+def test_a_token_that_is_not_valid_makes_no_spec_bad(namespace: Namespace, tmp_path: Path) -> None:
+    stranger = namespace.cluster.kubeconfig_of(tmp_path / "stranger", "of-nobody")
+    said = asked(tmp_path, namespace, GOOD, stranger)
+    assert (said.code, said.out) == (2, "PASS churn.yaml (churn, 1 step, 1 pod)\n")
+    assert said.err.startswith(f"the Kubernetes API server at {namespace.cluster.url} cannot be asked: Unauthorized")

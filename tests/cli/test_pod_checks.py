@@ -65,9 +65,26 @@ def test_unknown_fields_are_told_where_they_were_written(tmp_path: Path) -> None
     kubernetes: {container_security_context: {runAsUsr: 1}}"""
     tail = "; expected the names of Kubernetes' own manifests; did you mean"
     assert found(tmp_path, steps) == [
-        f"11:9: step 'fit': 'pod' has no field spec.nodeSelectr{tail} 'nodeSelector'?",
-        f"14:26: step 'fit': 'pod' has no field spec.containers[0].imagePullPolcy{tail} 'imagePullPolicy'?",
-        f"15:47: step 'fit': 'pod' has no field spec.containers[0].securityContext.runAsUsr{tail} 'runAsUser'?",
+        f"11:9: step 'fit': no pod has a field spec.nodeSelectr{tail} 'nodeSelector'?",
+        f"14:26: step 'fit': no pod has a field spec.containers[0].imagePullPolcy{tail} 'imagePullPolicy'?",
+        f"15:47: step 'fit': no pod has a field spec.containers[0].securityContext.runAsUsr{tail} 'runAsUser'?",
+    ]
+
+
+def test_unknown_fields_of_keywords_are_told(tmp_path: Path) -> None:
+    steps = """\
+  - name: fit
+    kind: container
+    command: ["true"]
+    kubernetes:
+      affinity: {nodAffinity: {}}
+      tolerations: [{key: gpu, operater: Exists}]
+      dns_config: {nameserver: [a]}
+    pod: {spec: {affinity: {podAffinty: {x: 1}}}}"""
+    assert [problem.partition("; expected")[0] for problem in found(tmp_path, steps)] == [
+        "11:32: step 'fit': no pod has a field spec.tolerations[0].operater",
+        "12:20: step 'fit': no pod has a field spec.dnsConfig.nameserver",
+        "13:29: step 'fit': no pod has a field spec.affinity.podAffinty",
     ]
 
 
@@ -78,7 +95,7 @@ def test_what_steps_have_from_defaults_is_told_once_and_there(tmp_path: Path) ->
   - {name: a, kind: container, command: ["true"]}
   - {name: b, kind: container, command: ["true"]}"""
     (problem,) = found(tmp_path, steps, head)
-    assert problem.startswith("4:108: step 'a': 'pod' has no field spec.hostPIDs;")
+    assert problem.startswith("4:108: step 'a': no pod has a field spec.hostPIDs;")
     assert problem.endswith("did you mean 'hostPID'?")
 
 
@@ -188,7 +205,7 @@ def test_a_server_that_does_not_answer_makes_no_spec_bad_and_does_not_hold_anybo
         said = user.run("validate", "churn.yaml", "--dry-run=server", KUBECONFIG=kubeconfig(tmp_path, port))
         assert time.monotonic() - began - without < 12
         assert (said.code, said.out) == (2, "PASS churn.yaml (churn, 9 steps, 9 pods)\n")
-        assert said.err.startswith(f"the Kubernetes API server at https://127.0.0.1:{port} does not answer: ")
+        assert said.err.startswith(f"the Kubernetes API server at https://127.0.0.1:{port} cannot be asked: ")
         assert reason in said.err and said.err.endswith("; whether the pods would be taken is not known\n")
 
 

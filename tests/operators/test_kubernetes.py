@@ -146,7 +146,7 @@ step("make", "ln -s /etc/passwd $MLOPS_OUTPUT_LINK; echo x > $MLOPS_OUTPUT_N; ec
 WHY = {
     "no-program": "cannot-start: step 'no-program': its program cannot be started: StartError",
     "no-image": "cannot-start: step 'no-image': container 'step' (mlops-none:1) cannot be started: ErrImageNeverPull",
-    "bad-pod": "bad-step: step 'bad-pod': 'pod' has no field spec.nodeSelectr",
+    "bad-pod": "bad-step: step 'bad-pod': no pod has a field spec.nodeSelectr",
     "refused": "policy: step 'refused' asks for the host's network",
     "root": "policy: step 'root' asks for root as user of container 'step'",
     "account": "policy: step 'account' asks for service account 'powerful'",
