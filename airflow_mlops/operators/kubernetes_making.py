@@ -121,7 +121,6 @@ def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -
         raise
     if secrets:
         pods.give_secret(name, created)
-    operator.log.info("Pod %s in namespace %s", name, pods.namespace)
     return created
 
 
@@ -132,13 +131,16 @@ def start_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) ->
 
     :raises Superseded: if so; the pod is removed
     """
+    name = pod_name(attempt.id)
     try:
+        # Before anything is logged, which fails where the supervisor is gone.
         operator.check_in(attempt)
         ensure_owner(attempt)
     except Superseded:
-        remove(pods, pod_name(attempt.id), operator.task_id, 0)
+        remove(pods, name, operator.task_id, 0)
         raise
-    pods.open_gate(pod_name(attempt.id))
+    pods.open_gate(name)
+    operator.log.info("Pod %s in namespace %s", name, pods.namespace)
 
 
 def collected(operator: KubernetesStepOperator, attempt: Attempt, pod: Any) -> Collected:

@@ -93,8 +93,13 @@ class Step:
             "ALLOWED_VOLUMES": name,
         }
 
-    def start(self, more: dict[str, Any] | None = None, **settings: str) -> Future[DagResult]:
-        keywords = {"namespace": self.namespace.name, **(more or {})}
+    def start(self, waiter: str = "worker", more: dict[str, Any] | None = None, **settings: str) -> Future[DagResult]:
+        """
+        Run it.
+
+        :param waiter: who waits for the pod
+        """
+        keywords = {"namespace": self.namespace.name, "deferrable": waiter == "triggerer", **(more or {})}
         text = DAG.replace("PROGRAM", repr(LINES)).replace("NAME", self.name).replace("MORE", repr(keywords))
         settings = self._settings | {name.upper(): value for name, value in settings.items()}
         env = {
@@ -105,7 +110,7 @@ class Step:
 
     def runs(self) -> None:
         """Wait until the program does."""
-        until((self.folder / "ran").exists)
+        until((self.folder / "ran").exists, seconds=180)
 
     def ran(self) -> int:
         return len((self.folder / "ran").read_text().splitlines())
@@ -137,7 +142,7 @@ class Step:
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(2 * len(OUTAGES)) as pool:
         yield pool
 
 
@@ -165,10 +170,14 @@ def step(new_step: NewStep) -> Step:
     return new_step("step")
 
 
-def test_a_watch_that_is_cut_again_and_again_costs_nothing(step: Step) -> None:
+waiters = pytest.mark.parametrize("waiter", ["worker", "triggerer"])
+
+
+@waiters
+def test_a_watch_that_is_cut_again_and_again_costs_nothing(step: Step, waiter: str) -> None:
     # In the middle of each event, while the pod comes to be; in the middle of its silence, while the program runs.
     cuts = step.proxy.rule(WATCH, "cut answer", after=1000)
-    done = step.start()
+    done = step.start(waiter)
     step.runs()
     for _ in range(4):
         watches = step.asked(WATCH)
@@ -180,12 +189,15 @@ def test_a_watch_that_is_cut_again_and_again_costs_nothing(step: Step) -> None:
     assert step.namespace.left() == []
 
 
+@waiters
 @pytest.mark.parametrize(
     "answer", [GONE, GONE_IN_WATCH, HALF_AN_EVENT], ids=["gone", "gone in the stream", "half an event"]
 )
-def test_a_watch_that_is_refused_as_too_old_or_ends_in_half_an_event_is_begun_anew(step: Step, answer: Answer) -> None:
+def test_a_watch_that_is_refused_as_too_old_or_ends_in_half_an_event_is_begun_anew(
+    step: Step, answer: Answer, waiter: str
+) -> None:
     refused = step.proxy.rule(WATCH, "fail", times=4, answer=answer)
-    done = step.start()
+    done = step.start(waiter)
     step.runs()
     until(lambda: refused.met == 4)
     step.may_end()
@@ -204,7 +216,8 @@ def test_a_burst_of_errors_at_every_request_costs_nothing(step: Step, answer: An
     assert step.namespace.left() == []
 
 
-def test_a_token_that_has_expired_is_read_anew(step: Step) -> None:
+@waiters
+def test_a_token_that_has_expired_is_read_anew(step: Step, waiter: str) -> None:
     namespace, cluster = step.namespace, step.namespace.cluster
     cluster.kubectl("create", "secret", "generic", "lifetime", "-n", namespace.name)
     bound = ("--bound-object-kind=Secret", "--bound-object-name=lifetime")
@@ -222,7 +235,7 @@ def test_a_token_that_has_expired_is_read_anew(step: Step) -> None:
             return "Unauthorized" in str(error)
         return False
 
-    done = step.start()
+    done = step.start(waiter)
     step.runs()
     # A token's life ends with that of what it is bound to: the API server itself refuses it from then on.
     cluster.kubectl("delete", "secret", "lifetime", "-n", namespace.name)
@@ -237,13 +250,13 @@ def test_a_token_that_has_expired_is_read_anew(step: Step) -> None:
     assert namespace.left() == []
 
 
-OUTAGES = ("cut", "fail", "stall")
+OUTAGES = (("cut", "worker"), ("fail", "worker"), ("stall", "worker"), ("cut", "triggerer"))
 
 
 def test_an_api_server_that_is_away_for_a_minute_costs_nothing(new_step: NewStep, pool: ThreadPoolExecutor) -> None:
-    def outage(deed: str) -> tuple[Step, Future[DagResult]]:
-        step = new_step(deed)
-        done = step.start(daemon_patience="150")
+    def outage(deed: str, waiter: str) -> tuple[Step, Future[DagResult]]:
+        step = new_step(f"{deed}-{waiter}")
+        done = step.start(waiter, daemon_patience="150")
         step.runs()
         if deed == "stall":
             step.proxy.flows.clear()
@@ -262,7 +275,7 @@ def test_an_api_server_that_is_away_for_a_minute_costs_nothing(new_step: NewStep
         return step, done
 
     namespace = None
-    for started in [pool.submit(outage, deed) for deed in OUTAGES]:
+    for started in [pool.submit(outage, *case) for case in OUTAGES]:
         step, done = started.result()
         step.cost_nothing(done)
         namespace = step.namespace
@@ -309,9 +322,10 @@ def test_a_deletion_whose_answer_is_lost_leaves_nothing(step: Step) -> None:
     assert step.namespace.left() == []
 
 
-def test_a_log_that_is_cut_in_the_middle_of_its_lines_is_whole_and_without_doubles(step: Step) -> None:
+@waiters
+def test_a_log_that_is_cut_in_the_middle_of_its_lines_is_whole_and_without_doubles(step: Step, waiter: str) -> None:
     cuts = [step.proxy.rule(LOG, "cut answer", times=1, after=after) for after in (390, 777, 1234, 1900)]
-    done = step.start()
+    done = step.start(waiter)
     until(lambda: step.asked(LOG) > len(cuts))
     step.proxy.cut_all()
     until(lambda: step.asked(LOG) > len(cuts) + 1)

@@ -19,7 +19,7 @@ SOON = [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect"
 def test_a_step_whose_node_is_lost_fails_as_infrastructure_with_the_reason_and_runs_again(step: Step) -> None:
     cluster = step.namespace.cluster
     with second_node(cluster):
-        done = step.start({"tolerations": SOON})
+        done = step.start(more={"tolerations": SOON})
         step.runs()
         with cluster.silent_node():
             step.failed(seconds=240)

@@ -152,11 +152,13 @@ class Cluster:
     @contextlib.contextmanager
     def silent_node(self) -> Iterator[None]:
         """Within, the node says nothing and hears nothing, while what runs on it runs on."""
-        os.kill(self._pids["kubelet"], signal.SIGSTOP)
+        self.pick_up()
+        kubelet = self._pids["kubelet"]
+        os.kill(kubelet, signal.SIGSTOP)
         try:
             yield
         finally:
-            os.kill(self._pids["kubelet"], signal.SIGCONT)
+            os.kill(kubelet, signal.SIGCONT)
 
     # Its life
 
