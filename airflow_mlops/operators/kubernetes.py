@@ -187,11 +187,19 @@ class KubernetesStepOperator(DurableStepOperator):
         Remove the pods of the task instance, so that never two of them live, all but one of this generation that still runs or has ended
         unseen.
         """
-        from airflow_mlops.operators.kubernetes_earlier import earlier_pods, goes_on, is_evidence, remove
+        from airflow_mlops.operators.kubernetes_earlier import (
+            earlier_pods,
+            goes_on,
+            is_evidence,
+            remove,
+            remove_orphans,
+        )
         from airflow_mlops.operators.kubernetes_names import annotation
 
         pods = self._connected(attempt)
-        found = [pod for pod in earlier_pods(pods, attempt) if not is_evidence(pod, attempt)]
+        there = earlier_pods(pods, attempt)
+        remove_orphans(pods, attempt, there, self.log)
+        found = [pod for pod in there if not is_evidence(pod, attempt)]
         if not found:
             return None
         ensure_owner(attempt)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts import NotFound
 from airflow_mlops.artifacts.uploads import collect_uploaded
-from airflow_mlops.operators.connections import find_connection
 from airflow_mlops.operators.failures import BadStep, CannotStart, InfrastructureFailure, PolicyViolation
 from airflow_mlops.operators.kubernetes_api import Pods
-from airflow_mlops.operators.kubernetes_names import labels_of, pod_name
+from airflow_mlops.operators.kubernetes_connection import client_of, namespace_of
+from airflow_mlops.operators.kubernetes_names import annotations_of, labels_of, pod_name
 from airflow_mlops.operators.kubernetes_patch import patch_of
 from airflow_mlops.operators.kubernetes_pod import manifest_of, merged, secret_keys, stager_files
 from airflow_mlops.operators.kubernetes_state import STEP, upload_failure
@@ -20,14 +20,9 @@ from airflow_mlops.operators.policy_pods import check_pod
 from airflow_mlops.operators.stager_job import bring_local_inputs, credentials_of, drop_local_inputs, job_of
 
 if TYPE_CHECKING:
-    from kubernetes.client import CoreV1Api
-
     from airflow_mlops.artifacts.outputs import Collected
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.kubernetes import KubernetesStepOperator
-
-CONNECTION_KEYWORDS = ("kubernetes_conn_id", "in_cluster", "cluster_context", "config_file")
-"""Keywords of the provider's operator that say which cluster it is."""
 
 
 def connect(operator: KubernetesStepOperator, attempt: Attempt, seconds: float | None = None) -> Pods:
@@ -36,45 +31,15 @@ def connect(operator: KubernetesStepOperator, attempt: Attempt, seconds: float |
 
     :param seconds: how long the API server may be away; default what the deployment says
     """
-    from kubernetes.config import ConfigException
-
-    def client() -> CoreV1Api:
-        # A new hook each time: it reads tokens and certificates again.
-        try:
-            return _hook(operator).core_v1_client
-        except ConfigException as error:
-            raise BadStep(
-                f"step '{operator.task_id}': no Kubernetes cluster is known here: {error}; expected a worker in the cluster, an Airflow connection "
-                "'kubernetes_default', or a kubeconfig (KUBECONFIG)"
-            ) from error
-
-    if conn_id := operator.pod_keywords.get("kubernetes_conn_id"):
-        find_connection(conn_id, f"step '{operator.task_id}', kubernetes_conn_id")
-    hook = _hook(operator)
-
+    keywords, where = operator.pod_keywords, f"step '{operator.task_id}'"
     return Pods(
-        client,
-        operator.pod_keywords.get("namespace") or hook.get_namespace() or _own_namespace() or "default",
+        lambda: client_of(keywords, where),
+        namespace_of(keywords, where),
         seconds=attempt.settings.daemon_patience if seconds is None else seconds,
         task_id=operator.task_id,
         log=operator.log,
         check=lambda: operator.check_in(attempt),
     )
-
-
-def _hook(operator: KubernetesStepOperator) -> Any:
-    from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-
-    given = {name: operator.pod_keywords[name] for name in CONNECTION_KEYWORDS if name in operator.pod_keywords}
-    return KubernetesHook(conn_id=given.pop("kubernetes_conn_id", KubernetesHook.default_conn_name), **given)
-
-
-def _own_namespace() -> str | None:
-    """The namespace of the worker, if it is a pod itself."""
-    from pathlib import Path
-
-    file = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-    return file.read_text().strip() or None if file.exists() else None
 
 
 def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -> Any:
@@ -85,20 +50,49 @@ def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -
     :raises BadStep: if what the step asks for is no pod
     :raises PolicyViolation: if it asks for more than the deployment gives
     """
-    credentials: dict[str, str] = {}
-    if attempt.store.local_path(attempt.key) is not None:
-        files = volume_files(operator, attempt)
-    else:
-        credentials = credentials_of(attempt.settings)
-        job = job_of(operator, attempt, bring_local_inputs(attempt))
-        files = stager_files(operator, attempt, job, credentials)
+    files, credentials = files_of(operator, attempt)
     secrets = secret_keys(attempt, credentials)
     manifest = merged(manifest_of(operator, attempt, files), patch_of(operator))
     pod = provider_pod(operator, attempt, manifest)
-    name = pod_name(attempt.id)
     operator.about_to_create(attempt)
+    created = create_with_secret(operator, attempt, pods, pod, secrets)
+    operator.log.info("Pod %s in namespace %s", created.metadata.name, pods.namespace)
+    return created
+
+
+def files_of(
+    operator: KubernetesStepOperator, attempt: Attempt, seal_key: str | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """
+    The way on which an attempt's files travel.
+
+    :param seal_key: where the seal lies in the store; ``None``: in the attempt's own folder
+    :return: what the pod has for it, and the credentials that this takes
+    """
+    if attempt.store.local_path(attempt.key) is not None:
+        return volume_files(operator, attempt), {}
+    credentials = credentials_of(attempt.settings)
+    job = job_of(operator, attempt, bring_local_inputs(attempt), seal_key)
+    return stager_files(operator, attempt, job, credentials), credentials
+
+
+def create_with_secret(
+    operator: KubernetesStepOperator, attempt: Attempt, pods: Pods, pod: Any, secrets: Mapping[str, str]
+) -> Any:
+    """
+    Create a pod, and before it the secret that it refers to, if it has one; the secret is the pod's own from then on.
+
+    :return: the pod
+    :raises CannotStart: if it is not a pod that the server takes
+    :raises PolicyViolation: if an admission rule or a role refuses it
+    """
+    name = pod_name(attempt.id)
     if secrets:
-        pods.create_secret(name, secrets, labels_of(attempt.identity, attempt.id, operator.kind))
+        metadata = {
+            "labels": labels_of(attempt.identity, attempt.id, operator.kind),
+            "annotations": annotations_of(attempt.identity, attempt.id),
+        }
+        pods.create_secret(name, secrets, metadata)
     try:
         created = pods.create(pod)
     except (CannotStart, PolicyViolation):
@@ -108,7 +102,6 @@ def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -
         raise
     if secrets:
         pods.give_secret(name, created)
-    operator.log.info("Pod %s in namespace %s", name, pods.namespace)
     return created
 
 
