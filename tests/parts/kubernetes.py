@@ -2,8 +2,8 @@
 """
 A real Kubernetes of one node: API server, controllers, scheduler, kubelet, containerd, kube-proxy, for as long as a test session lasts.
 
-Its address space, its bridge and its rules of the packet filter are the host's, so one session has it at a time; another one waits. There is
-no name service, no metrics server and no dynamic storage in it. A pod reaches a server of the host at :attr:`Cluster.node_ip`.
+Its address space, its bridge and its rules of the packet filter are the host's, so there is one at a time, which sessions share. There is no
+name service, no metrics server and no dynamic storage in it. A pod reaches a server of the host at :attr:`Cluster.node_ip`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ import base64
 import contextlib
 import fcntl
 import json
+import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
-from tests.parts.cache import cache_folder
+from tests.parts.cache import cache_folder, locked
 from tests.parts.cluster_build import cluster_programs, one_program_image
 from tests.parts.images import run
 from tests.parts.processes import mounts_below, start_server, stop_server
@@ -33,6 +35,8 @@ API_PORT, ETCD_PORT, ETCD_PEER_PORT = 16443, 12379, 12380
 PODS, SERVICES = "10.244.0.0/24", "10.96.0.0/16"
 BRIDGE = "mlops0"
 PAUSE_IMAGE = "localhost/pause:1"
+NODE_SILENCE = 20
+"""Seconds after which a node that says nothing is taken for lost. A node says something four times in it."""
 
 CNI = {
     "cniVersion": "0.4.0",
@@ -74,6 +78,7 @@ KUBELET: dict[str, Any] = {
     "clusterDomain": "cluster.local",
     "resolvConf": "",
     "authorization": {"mode": "Webhook"},
+    "nodeLeaseDurationSeconds": NODE_SILENCE,
     "evictionHard": {"memory.available": "200Mi", "nodefs.available": "2%", "imagefs.available": "2%"},
     "imageGCHighThresholdPercent": 100,
     "imageGCLowThresholdPercent": 99,
@@ -143,6 +148,15 @@ class Cluster:
         file.touch(mode=0o600)
         file.write_text(json.dumps(content))
         return file
+
+    @contextlib.contextmanager
+    def silent_node(self) -> Iterator[None]:
+        """Within, the node says nothing and hears nothing, while what runs on it runs on."""
+        os.kill(self._pids["kubelet"], signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._pids["kubelet"], signal.SIGCONT)
 
     # Its life
 
@@ -251,6 +265,7 @@ class Cluster:
                 "--use-service-account-credentials=false",
                 "--leader-elect=false",
                 "--allocate-node-cidrs=false",
+                f"--node-monitor-grace-period={NODE_SILENCE}s",
             ],
         )
         self._start(
@@ -363,21 +378,42 @@ def _node_ip() -> str:
 @contextlib.contextmanager
 def cluster_session() -> Iterator[Cluster]:
     """
-    A running cluster that is this session's alone.
+    A running cluster. Sessions that want one at the same time share it: the first one starts it, and the last one stops it.
 
     :raises Unavailable: if there cannot be one
     """
     programs = cluster_programs()
+    # A short path: sockets lie in it. The same one each time, so that what a killed session left is found.
+    cluster = Cluster(cache_folder() / "k", programs)
     with (cache_folder() / "kubernetes-users.lock").open("w") as users:
-        fcntl.flock(users, fcntl.LOCK_EX)
-        # A short path: sockets lie in it. The same one each time, so that what a killed session left is found.
-        folder = cache_folder() / "k"
-        cluster = Cluster(folder, programs)
-        if folder.exists():
-            cluster.pick_up()
-            cluster.stop()
+        with locked("kubernetes"):
+            if _is_alone(users):
+                _started_anew(cluster)
+            fcntl.flock(users, fcntl.LOCK_SH)
         try:
-            cluster.start()
             yield cluster
         finally:
-            cluster.stop()
+            with locked("kubernetes"):
+                if _is_alone(users):
+                    cluster.pick_up()
+                    cluster.stop()
+
+
+def _is_alone(users: IO[str]) -> bool:
+    """Whether no other session uses the cluster; the lock is this session's alone then."""
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _started_anew(cluster: Cluster) -> None:
+    if cluster.folder.exists():
+        cluster.pick_up()
+        cluster.stop()
+    try:
+        cluster.start()
+    except BaseException:
+        cluster.stop()
+        raise
