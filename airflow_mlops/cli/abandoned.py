@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What the steps of a deployment may have left: containers and volumes of a daemon, scratch folders of this host, attempts in the store.
+What the steps of a deployment may have left: containers and volumes of a daemon, scratch folders of this host, attempts in the store. What is
+in a cluster is in :mod:`~airflow_mlops.cli.abandoned_pods`.
 
 Found by the instance id that each carries; whether it may go is not for this module to say.
 """
@@ -14,7 +15,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ _OWNER_LIMIT = 64 * 1024
 _SECONDS = 30
 """For one answer of the Docker daemon."""
 
-_GRACE = 10
+GRACE = 10
 """Seconds for a program whose step's grace is not known here."""
 
 
@@ -79,21 +80,23 @@ def visits(instance: str) -> list[Left]:
     """What people left on this machine who looked around in local runs, and whose processes were killed."""
     from docker.errors import DockerException
 
-    from airflow_mlops.cli.session import STORE, open_store, run_settings
+    from airflow_mlops.cli.session import STORE, WORK_DIR, open_store, run_settings
 
     store = open_store(run_settings(None)[STORE])
     found: list[Left] = []
     if (url := docker_url()) is not None:
         with suppress(DockerException):
             found += in_docker(connect(url, _SECONDS), store, instance)
-    found += in_scratch(None, store, instance)
+    for parent in {Path(tempfile.gettempdir()), Path(os.environ.get(WORK_DIR) or tempfile.gettempdir())}:
+        for one in in_scratch(parent, store, instance):
+            found.append(replace(one, remove=partial(_remove_visit, parent / f"mlops-{one.attempt}", instance)))
     return [one for one in found if one.task is None and not one.alive]
 
 
 def is_evidence(folder: Path, store: Store) -> bool:
     """Whether a scratch folder is that of an attempt which is kept to be looked at."""
     labels = _owner(folder)
-    return _is_kept(store, labels.get(f"{LABEL}.instance", ""), labels)
+    return is_kept_for(store, labels.get(f"{LABEL}.instance", ""), labels)
 
 
 def in_docker(cli: APIClient, store: Store, instance: str) -> Iterator[Left]:
@@ -106,21 +109,21 @@ def in_docker(cli: APIClient, store: Store, instance: str) -> Iterator[Left]:
     for container in filter(is_ours, cli.containers(all=True, filters=mine)):
         labels, number = container["Labels"], container["Id"]
         yield Left(
-            f"container mlops-{_attempt(labels)}",
-            _attempt(labels),
-            _task(labels),
-            _is_visited(labels, container["State"] not in ("exited", "dead", "created")),
-            _is_kept(store, instance, labels),
+            f"container mlops-{attempt_of(labels)}",
+            attempt_of(labels),
+            task_of(labels),
+            is_visited(labels, container["State"] not in ("exited", "dead", "created")),
+            is_kept_for(store, instance, labels),
             partial(_end_container, cli, number),
         )
     for volume in cli.volumes(filters=mine)["Volumes"] or ():
         labels, name = volume["Labels"], volume["Name"]
         yield Left(
             f"volume {name}",
-            _attempt(labels),
-            _task(labels),
-            _is_visited(labels, False),
-            _is_kept(store, instance, labels),
+            attempt_of(labels),
+            task_of(labels),
+            is_visited(labels, False),
+            is_kept_for(store, instance, labels),
             partial(cli.remove_volume, name, force=True),
         )
 
@@ -137,9 +140,9 @@ def in_scratch(work_dir: Path | None, store: Store, instance: str) -> Iterator[L
         yield Left(
             f"folder {folder}",
             attempt,
-            _task(labels),
-            _is_visited(labels, any(seal.startswith(f"{folder}{os.sep}") for seal in running.values())),
-            _is_kept(store, instance, labels),
+            task_of(labels),
+            is_visited(labels, any(seal.startswith(f"{folder}{os.sep}") for seal in running.values())),
+            is_kept_for(store, instance, labels),
             partial(_remove_folder, folder),
         )
 
@@ -190,20 +193,28 @@ def _end_container(cli: APIClient, container: str) -> None:
     details = cli.inspect_container(container)
     if details["State"]["Running"]:
         grace = details["Config"].get("StopTimeout")
-        cli.stop(container, timeout=_GRACE if grace is None else grace)
+        cli.stop(container, timeout=GRACE if grace is None else grace)
     remove_container(cli, container)
 
 
-def _is_visited(labels: Mapping[str, str], runs: bool) -> bool:
+def is_visited(labels: Mapping[str, str], runs: bool) -> bool:
     """Whether something is alive: its program runs, or somebody is there who looks around."""
     return may_be_alive(labels[VISITOR]) if labels.get(VISITOR) else runs
 
 
 def _remove_folder(folder: Path) -> None:
-    end_programs(folder, _GRACE)
+    end_programs(folder, GRACE)
     remove_scratch(folder)
     if folder.exists():
         raise OSError(f"something in {folder} cannot be removed")
+
+
+def _remove_visit(folder: Path, instance: str) -> None:
+    """Remove the folder of who looked around in a local run; nothing else says where the pod is, if it was one."""
+    from airflow_mlops.cli.abandoned_pods import remove_pod_of
+
+    remove_pod_of(folder, instance)
+    _remove_folder(folder)
 
 
 def _names(store: Store, folder: str) -> Iterator[tuple[str, str]]:
@@ -220,11 +231,13 @@ def _names(store: Store, folder: str) -> Iterator[tuple[str, str]]:
             yield name, key
 
 
-def _attempt(labels: Mapping[str, str]) -> str:
+def attempt_of(labels: Mapping[str, str]) -> str:
+    """The attempt, or the visit, that something belongs to."""
     return labels.get(f"{LABEL}.attempt") or labels.get(SHELL) or "?"
 
 
-def _task(labels: Mapping[str, str]) -> Task | None:
+def task_of(labels: Mapping[str, str]) -> Task | None:
+    """The task instance that something belongs to; ``None`` for what somebody who looked around left."""
     if labels.get(SHELL):
         return None
     dag, run, task = (labels.get(f"{LABEL}.{name}", "") for name in ("dag", "run", "task"))
@@ -232,12 +245,13 @@ def _task(labels: Mapping[str, str]) -> Task | None:
     return Task(dag, run, task, int(index) if re.fullmatch(r"-?[0-9]{1,9}", index) else -1)
 
 
-def _is_kept(store: Store, instance: str, labels: Mapping[str, str]) -> bool:
-    task, numbers = _task(labels), [labels.get(f"{LABEL}.{name}", "") for name in ("generation", "incarnation")]
+def is_kept_for(store: Store, instance: str, labels: Mapping[str, str]) -> bool:
+    """Whether something belongs to an attempt that is kept as evidence."""
+    task, numbers = task_of(labels), [labels.get(f"{LABEL}.{name}", "") for name in ("generation", "incarnation")]
     if task is None or not all(re.fullmatch("[0-9]{1,9}", number) for number in numbers):
         return False
     place = Place(instance, task.dag, task.run, task.task, iteration_of(task.map_index), *map(int, numbers))
-    return is_kept(store, place, _attempt(labels))
+    return is_kept(store, place, attempt_of(labels))
 
 
 def _owner(folder: Path) -> dict[str, str]:

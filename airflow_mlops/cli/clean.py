@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from airflow_mlops.cli.errors import FAILED, SUCCESS, CommandError
 from airflow_mlops.cli.run import read_duration
@@ -34,6 +35,17 @@ if TYPE_CHECKING:
 @click.option(
     "--docker-host-conn-id", metavar="CONN_ID", help="With --deployment: the daemon of this Airflow connection."
 )
+@click.option(
+    "--kubernetes/--no-kubernetes",
+    default=None,
+    help="With --deployment: look for pods, or do not.  [default: if [mlops] has a stager_image or kubernetes_volumes]",
+)
+@click.option(
+    "--namespace", "namespaces", metavar="NAME", multiple=True, help="With --deployment: pods of this namespace."
+)
+@click.option(
+    "--kubernetes-conn-id", metavar="CONN_ID", help="With --deployment: pods of this Airflow connection's cluster."
+)
 @click.option("--stop-running", is_flag=True, help="With --deployment: end programs whose task has ended.")
 @click.option("--yes", is_flag=True, help="Remove it; without this, say what would be removed.")
 @click.pass_context
@@ -46,6 +58,9 @@ def clean(
     dags: tuple[str, ...],
     docker_url: str | None,
     docker_host_conn_id: str | None,
+    kubernetes: bool | None,
+    namespaces: tuple[str, ...],
+    kubernetes_conn_id: str | None,
     stop_running: bool,
     yes: bool,
 ) -> None:
@@ -54,24 +69,25 @@ def clean(
 
     Nothing is removed without --yes.
 
-    --deployment is for a host with the configuration and database of an Airflow: containers, volumes, scratch folders and
+    --deployment is for a host with the configuration and database of an Airflow: containers, volumes, pods, scratch folders and
     uncommitted attempts of task instances that this Airflow calls finished. Never what is committed, kept by keep_failed,
     or of a task that has not ended or that Airflow does not know.
     """
     if deployment:
         from airflow_mlops.cli.deployment import DEFAULT_AGE, Request, clean_deployment
+        from airflow_mlops.cli.kubernetes_cluster import Wish
 
         if run is not None or everything:
             raise click.UsageError("--run and --all are for local runs; expected neither with --deployment", ctx)
         if docker_url is not None and docker_host_conn_id is not None:
             raise click.UsageError("expected --docker-url or --docker-host-conn-id, not both", ctx)
+        if kubernetes is False and (namespaces or kubernetes_conn_id is not None):
+            raise click.UsageError("expected --no-kubernetes, or --namespace and --kubernetes-conn-id, not both", ctx)
         age = older_than if older_than is not None else DEFAULT_AGE
-        request = Request(age, dags, docker_url, stop_running, docker_host_conn_id)
+        cluster = Wish(kubernetes, kubernetes_conn_id, namespaces)
+        request = Request(age, dags, docker_url, stop_running, docker_host_conn_id, cluster)
         ctx.exit(clean_deployment(request, remove=yes))
-    if dags or docker_url is not None or docker_host_conn_id is not None or stop_running:
-        raise click.UsageError(
-            "--dag, --docker-url, --docker-host-conn-id and --stop-running are for --deployment", ctx
-        )
+    _refuse_without_deployment(ctx)
     if sum(choice is not None and choice is not False for choice in (older_than, run, everything)) != 1:
         raise click.UsageError("expected exactly one of --older-than, --run, --all, or --deployment", ctx)
     chosen = _chosen(older_than, run)
@@ -89,15 +105,36 @@ def clean(
     ctx.exit(SUCCESS if removed == len(chosen) else FAILED)
 
 
+_OF_DEPLOYMENTS = {
+    "dags": "--dag",
+    "docker_url": "--docker-url",
+    "docker_host_conn_id": "--docker-host-conn-id",
+    "kubernetes": "--kubernetes/--no-kubernetes",
+    "namespaces": "--namespace",
+    "kubernetes_conn_id": "--kubernetes-conn-id",
+    "stop_running": "--stop-running",
+}
+
+
+def _refuse_without_deployment(ctx: click.Context) -> None:
+    """Options that say something of a deployment say nothing of local runs."""
+    for name, option in _OF_DEPLOYMENTS.items():
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option} is for --deployment", ctx)
+
+
 def _clean_after_visits(*, remove: bool) -> None:
     """Remove what is left of places in which somebody looked around (``shell``) whose process was killed."""
     from airflow_mlops.cli.abandoned import visits
     from airflow_mlops.cli.session import own_instance
 
     for one in visits(own_instance()):
-        if remove:
-            one.remove()
-        click.echo(f"{one.what} (airflow-mlops shell): {'removed' if remove else 'would be removed'}")
+        try:
+            if remove:
+                one.remove()
+            click.echo(f"{one.what} (airflow-mlops shell): {'removed' if remove else 'would be removed'}")
+        except Exception as error:  # noqa: BLE001 - one that cannot be removed must not keep the others
+            click.echo(f"{one.what} (airflow-mlops shell): not removed: {error}", err=True)
 
 
 def _chosen(older_than: timedelta | None, run: str | None) -> list[RunRecord]:
@@ -134,6 +171,8 @@ def _remove(record: RunRecord, *, dry_run: bool) -> list[str]:
             )
             if not dry_run:
                 lines += [f"{record.path.name}: {what}" for what in sweep(order.scratch, order.instance)]
+                if attempts_in(order.scratch):
+                    raise CommandError("\n".join(lines[2:]))
         if order.instance == own_instance():
             store, key = open_store(order.store), place_of(order, "-").run_key
             lines.append(f"{record.path.name}: {store.uri(key)}")

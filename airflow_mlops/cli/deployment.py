@@ -20,6 +20,7 @@ import click
 from airflow_mlops.cli import console as looks
 from airflow_mlops.cli.docker_host import connect, docker_url
 from airflow_mlops.cli.errors import FAILED, SUCCESS, CommandError
+from airflow_mlops.cli.kubernetes_cluster import Wish, cluster_of
 from airflow_mlops.cli.task_states import Task, TaskState, ask_airflow
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Request:
     :param docker_url: the daemon; ``None`` for that of the connection, or of the environment
     :param stop_running: also end programs that run on although their task has ended
     :param docker_host_conn_id: the connection that says which daemon; ``None`` for that of the deployment
+    :param cluster: which Kubernetes cluster to look at
     """
 
     age: timedelta
@@ -57,6 +59,7 @@ class Request:
     docker_url: str | None
     stop_running: bool
     docker_host_conn_id: str | None = None
+    cluster: Wish = Wish()
 
 
 def clean_deployment(request: Request, *, remove: bool) -> int:
@@ -64,7 +67,7 @@ def clean_deployment(request: Request, *, remove: bool) -> int:
     Find what is left over, say so and, if asked to, remove it.
 
     :return: the exit code
-    :raises CommandError: if Airflow's database or the Docker daemon cannot be asked
+    :raises CommandError: if Airflow's database, the Docker daemon or the cluster cannot be asked
     """
     found = _find(request)
     states = ask_airflow({one.task for one in found if one.task is not None})
@@ -94,6 +97,7 @@ def _find(request: Request) -> list[Left]:
     """All that carries the id of this deployment; programs come before the files that they work on."""
     from airflow_mlops.artifacts import encode_component, known_instance
     from airflow_mlops.cli.abandoned import in_docker, in_scratch, in_store
+    from airflow_mlops.cli.abandoned_pods import in_kubernetes
     from airflow_mlops.operators.settings import load_settings
 
     settings = load_settings()
@@ -110,13 +114,17 @@ def _find(request: Request) -> list[Left]:
     found: list[Left] = []
     conn_id = None if request.docker_url else request.docker_host_conn_id or settings.docker_host_conn_id
     url = f"of connection '{conn_id}'" if conn_id else request.docker_url or docker_url()
+    cluster = cluster_of(settings, request.cluster)
     click.echo(
         f"instance {instance}, store {store.url}, database of {os.environ.get('AIRFLOW_HOME') or '~/airflow'}, "
-        f"{f'Docker daemon {url}' if url else 'no Docker daemon: containers and volumes are not looked for'}",
+        f"{f'Docker daemon {url}' if url else 'no Docker daemon: containers and volumes are not looked for'}, "
+        f"{f'Kubernetes {cluster}' if cluster else 'no Kubernetes: pods are not looked for'}",
         err=True,
     )
     if url is not None:
         found += in_docker(_daemon_of(conn_id) if conn_id else _daemon(url), store, instance)
+    if cluster is not None:
+        found += in_kubernetes(cluster, store, instance)
     found += in_scratch(settings.work_dir, store, instance)
     found += in_store(store, instance, request.dags)
     return [one for one in found if not request.dags or (one.task is not None and one.task.dag in request.dags)]

@@ -3,7 +3,8 @@
 What attempts of a run leave behind when nobody was left to clean up: killed by a second Ctrl-C, by the system, by a power cut.
 
 Every attempt has a scratch folder of its own below the run's, named by its id. A folder that is still there when the run is over tells
-what to look for: programs, containers, volumes and secrets of that attempt, and of no other.
+what to look for: programs, containers, volumes, pods and secrets of that attempt, and of no other. A folder whose pod cannot be removed stays: it
+alone says where the pod is.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def sweep(work: Path, instance: str, kept_in: Store | None = None) -> list[str]:
         with suppress(OSError):
             work.rmdir()
         return []
+    from airflow_mlops.cli.abandoned_pods import remove_pod_of
     from airflow_mlops.operators.programs import kill_programs
     from airflow_mlops.operators.scratch import remove_scratch
 
@@ -57,7 +59,13 @@ def sweep(work: Path, instance: str, kept_in: Store | None = None) -> list[str]:
     ]
     removed += _remove_containers(ids, instance)
     for attempt in ids:
-        remove_scratch(work / f"mlops-{attempt}")
+        folder = work / f"mlops-{attempt}"
+        try:
+            removed += [pod] if (pod := remove_pod_of(folder, instance)) else []
+        except Exception as error:  # noqa: BLE001 - how a run ended must not depend on what is left of it
+            removed.append(f"not pod {folder.name}, so {folder} stays: {error}")
+        else:
+            remove_scratch(folder)
     with suppress(OSError):
         work.rmdir()
     return removed

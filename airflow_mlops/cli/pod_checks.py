@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.cli.planning import as_written
 from airflow_mlops.cli.pods import sketch
 from airflow_mlops.operators.failures import BadStep, PolicyViolation, ServiceAway, StepFailure
-from airflow_mlops.operators.kubernetes_making import CONNECTION_KEYWORDS, connect
+from airflow_mlops.operators.kubernetes_connection import CONNECTION_KEYWORDS
+from airflow_mlops.operators.kubernetes_making import connect
 from airflow_mlops.operators.kubernetes_patch import touched
 from airflow_mlops.operators.kubernetes_pod import MERGED_BY, VOLUME
 from airflow_mlops.operators.kubernetes_request import PARTS, as_manifest, no_such_field, unknown_fields

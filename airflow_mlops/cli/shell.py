@@ -71,8 +71,10 @@ def _of_local_run(run: str, step: str, home: Path) -> tuple[Place, Store, Settin
     from airflow_mlops.operators.settings import load_settings
 
     do_without_database()
-    # What is opened belongs to no run, so it does not lie in a run's folder.
-    return place, open_store(order.store), replace(load_settings(), work_dir=None)
+    settings = load_settings()
+    # What is opened belongs to no run, so it does not lie in a run's folder; but pods see only what they share.
+    work_dir = settings.work_dir if settings.kubernetes_volumes else None
+    return place, open_store(order.store), replace(settings, work_dir=work_dir)
 
 
 def _of_deployment(dag: str, run: str, step: str) -> tuple[Place, Store, Settings]:
@@ -140,7 +142,7 @@ def _no_such_step(place: Place, store: Store, step: str) -> CommandError:
 
 
 def _greet(seal: Seal, program: Sequence[str]) -> None:
-    where = seal.step.image if seal.step.runtime == "docker" else "a process of this machine"
+    where = "a process of this machine" if seal.step.runtime == "process" else seal.step.image
     _say(f"step {seal.step.name}, try {seal.run.try_} of run {seal.run.id}, in {where}")
     line = shlex.join(program) or "the image's own command"
     _say(f"it ran: {line if len(line) <= _SHOWN else line[:_SHOWN] + ' …'}")

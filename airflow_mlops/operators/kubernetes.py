@@ -176,7 +176,7 @@ class KubernetesStepOperator(DurableStepOperator):
 
         :raises TaskDeferred: always; that is how Airflow is told
         """
-        from airflow_mlops.operators.kubernetes_making import CONNECTION_KEYWORDS
+        from airflow_mlops.operators.kubernetes_connection import CONNECTION_KEYWORDS
         from airflow_mlops.operators.kubernetes_trigger import PodTrigger
         from airflow_mlops.operators.kubernetes_volumes import shares_files
 
@@ -259,12 +259,20 @@ class KubernetesStepOperator(DurableStepOperator):
         Remove the pods of the task instance, so that never two of them live, all but one of this generation that still runs or has ended
         unseen.
         """
-        from airflow_mlops.operators.kubernetes_earlier import earlier_pods, goes_on, is_evidence, remove
+        from airflow_mlops.operators.kubernetes_earlier import (
+            earlier_pods,
+            goes_on,
+            is_evidence,
+            remove,
+            remove_orphans,
+        )
         from airflow_mlops.operators.kubernetes_names import annotation, pod_name
         from airflow_mlops.operators.kubernetes_wait import gone
 
         pods = self._connected(attempt)
-        found = [pod for pod in earlier_pods(pods, attempt) if not is_evidence(pod, attempt)]
+        there = earlier_pods(pods, attempt)
+        remove_orphans(pods, attempt, there, self.log)
+        found = [pod for pod in there if not is_evidence(pod, attempt)]
         if self._report is not None:
             # It is this try's own, whatever has become of it.
             kept = next((pod for pod in found if annotation(pod, "attempt") == self._report.attempt), None)

@@ -284,9 +284,13 @@ class Pods:
             lambda: self.core.delete_namespaced_pod(name, self.namespace, grace_period_seconds=grace, **_TIMES),
         )
 
-    def create_secret(self, name: str, values: Mapping[str, str], labels: Mapping[str, str]) -> None:
-        """Create a secret; one that is there already is the one that was asked for a moment ago."""
-        body = {"metadata": {"name": name, "labels": dict(labels)}, "type": "Opaque", "stringData": dict(values)}
+    def create_secret(self, name: str, values: Mapping[str, str], metadata: Mapping[str, Mapping[str, str]]) -> None:
+        """
+        Create a secret; one that is there already is the one that was asked for a moment ago.
+
+        :param metadata: its labels and annotations
+        """
+        body = {"metadata": {"name": name, **metadata}, "type": "Opaque", "stringData": dict(values)}
         self._created(f"secret {name}", lambda: self.core.create_namespaced_secret(self.namespace, body, **_TIMES))
 
     def give_secret(self, name: str, pod: V1Pod) -> None:
@@ -297,9 +301,12 @@ class Pods:
             f"secret {name}", lambda: self.core.patch_namespaced_secret(name, self.namespace, change, **_TIMES)
         )
 
-    def delete_secret(self, name: str) -> None:
-        """Delete a secret. Nothing happens if there is none."""
-        self._unless_gone(f"secret {name}", lambda: self.core.delete_namespaced_secret(name, self.namespace, **_TIMES))
+    def delete_secret(self, name: str) -> bool:
+        """Delete a secret; whether there was one."""
+        answer = self._unless_gone(
+            f"secret {name}", lambda: self.core.delete_namespaced_secret(name, self.namespace, **_TIMES)
+        )
+        return answer is not None
 
     def _refused(self, what: str, error: ApiException) -> Exception:
         """What a refusal of the server means for a step."""

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.artifacts import all_generations
+from airflow_mlops.artifacts.attempts import attempts_of
 from airflow_mlops.operators.adoption import is_kept_evidence, is_worth_going_on
 from airflow_mlops.operators.kubernetes_api import GATE
-from airflow_mlops.operators.kubernetes_names import annotation, is_ours, task_selector
+from airflow_mlops.operators.kubernetes_names import annotation, is_ours, pod_name, task_selector
 from airflow_mlops.operators.kubernetes_state import status_of
+from airflow_mlops.operators.ownership import ensure_owner
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt
@@ -72,6 +76,29 @@ def remove(pods: Pods, name: str, task_id: str, grace: int) -> None:
     if has_secret:
         # It goes with the pod, unless its worker died before it was the pod's.
         pods.delete_secret(name)
+
+
+def remove_orphans(pods: Pods, attempt: Attempt, found: Sequence[Any], log: Any) -> None:
+    """
+    Remove the secrets of earlier tries that have no pod: their workers died between the two.
+
+    Their names follow from the attempts' folders in the store, which were there before: a worker's role can list no secrets, since that would be
+    to read them all.
+
+    :param found: all pods of the task instance
+    """
+    identity = attempt.identity
+    if identity.try_number == 1 and not identity.begins_anew:
+        return
+    with_pod = {pod.metadata.name for pod in found}
+    store = attempt.store
+    attempts = [one for place in all_generations(store, identity.place) for one in attempts_of(store, place)]
+    names = {pod_name(one) for one in attempts if one != attempt.id} - with_pod
+    if names:
+        ensure_owner(attempt)
+    for name in sorted(names):
+        if pods.delete_secret(name):
+            log.info("Removed secret %s of an earlier try, whose worker died before there was a pod", name)
 
 
 def secret_names(pod: Any) -> set[str]:

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts import NotFound
 from airflow_mlops.artifacts.uploads import collect_uploaded
-from airflow_mlops.operators.connections import find_connection
-from airflow_mlops.operators.failures import BadStep, CannotStart, InfrastructureFailure, PolicyViolation, Superseded
+from airflow_mlops.operators.failures import CannotStart, InfrastructureFailure, PolicyViolation, Superseded
 from airflow_mlops.operators.kubernetes_api import Pods
+from airflow_mlops.operators.kubernetes_connection import client_of, hook_of, namespace_of
 from airflow_mlops.operators.kubernetes_earlier import remove
-from airflow_mlops.operators.kubernetes_names import labels_of, pod_name
+from airflow_mlops.operators.kubernetes_names import annotations_of, labels_of, pod_name
 from airflow_mlops.operators.kubernetes_pod import secret_keys
 from airflow_mlops.operators.kubernetes_request import as_manifest, completed, requested
 from airflow_mlops.operators.kubernetes_state import STEP, upload_failure
@@ -21,14 +22,9 @@ from airflow_mlops.operators.policy_pods import check_pod
 from airflow_mlops.operators.stager_job import bring_local_inputs, credentials_of, drop_local_inputs
 
 if TYPE_CHECKING:
-    from kubernetes.client import CoreV1Api
-
     from airflow_mlops.artifacts.outputs import Collected
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.kubernetes import KubernetesStepOperator
-
-CONNECTION_KEYWORDS = ("kubernetes_conn_id", "in_cluster", "cluster_context", "config_file")
-"""Keywords of the provider's operator that say which cluster it is."""
 
 
 def connect(operator: KubernetesStepOperator, attempt: Attempt, seconds: float | None = None) -> Pods:
@@ -37,58 +33,15 @@ def connect(operator: KubernetesStepOperator, attempt: Attempt, seconds: float |
 
     :param seconds: how long the API server may be away; default what the deployment says
     """
-    from kubernetes.config import ConfigException
-
-    def client() -> CoreV1Api:
-        # A new hook each time: it reads tokens and certificates again.
-        try:
-            return _asking_once(_hook(operator).core_v1_client)
-        except ConfigException as error:
-            raise BadStep(
-                f"step '{operator.task_id}': no Kubernetes cluster is known here: {error}; expected a worker in the cluster, an Airflow connection "
-                "'kubernetes_default', or a kubeconfig (KUBECONFIG)"
-            ) from error
-
-    if conn_id := operator.pod_keywords.get("kubernetes_conn_id"):
-        find_connection(conn_id, f"step '{operator.task_id}', kubernetes_conn_id")
-    hook = _hook(operator)
-
+    keywords, where = operator.pod_keywords, f"step '{operator.task_id}'"
     return Pods(
-        client,
-        operator.pod_keywords.get("namespace") or hook.get_namespace() or _own_namespace() or "default",
+        lambda: client_of(keywords, where),
+        namespace_of(keywords, where),
         seconds=attempt.settings.daemon_patience if seconds is None else seconds,
         task_id=operator.task_id,
         log=operator.log,
         check=lambda: operator.check_in(attempt),
     )
-
-
-def _hook(operator: KubernetesStepOperator) -> Any:
-    from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-
-    given = {name: operator.pod_keywords[name] for name in CONNECTION_KEYWORDS if name in operator.pod_keywords}
-    return KubernetesHook(conn_id=given.pop("kubernetes_conn_id", KubernetesHook.default_conn_name), **given)
-
-
-def _asking_once(client: CoreV1Api) -> CoreV1Api:
-    """
-    The client, which asks once: it would ask again by itself, without looking at anything in between, and wait for as long as the answer says
-    (``Retry-After``), be it an hour.
-    """
-    from kubernetes.client.rest import RESTClientObject
-
-    configuration = client.api_client.configuration
-    configuration.retries = False
-    client.api_client.rest_client = RESTClientObject(configuration)
-    return client
-
-
-def _own_namespace() -> str | None:
-    """The namespace of the worker, if it is a pod itself."""
-    from pathlib import Path
-
-    file = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-    return file.read_text().strip() or None if file.exists() else None
 
 
 def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -> Any:
@@ -99,19 +52,47 @@ def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -
     :raises BadStep: if what the step asks for is no pod
     :raises PolicyViolation: if it asks for more than the deployment gives
     """
-    credentials: dict[str, str] = {}
-    brought: dict[str, str] = {}
+    credentials, brought = bring_files(attempt)
+    secrets = secret_keys(attempt, credentials)
+    pod = completed(
+        operator, attempt, requested(operator, attempt, brought, credentials), hook_of(operator.pod_keywords)
+    )
+    check_pod(operator, attempt.settings, as_manifest(pod))
+    operator.about_to_create(attempt)
+    created = create_with_secret(operator, attempt, pods, pod, secrets)
+    operator.log.info("Pod %s in namespace %s", created.metadata.name, pods.namespace)
+    return created
+
+
+def bring_files(attempt: Attempt) -> tuple[dict[str, str], dict[str, str]]:
+    """
+    Put an attempt's files to where its pod finds them.
+
+    :return: what the stager needs to fetch them, and keys in the store of inputs that were brought there, by name
+    """
     if shares_files(attempt):
         open_folders(attempt)
-    else:
-        credentials, brought = credentials_of(attempt.settings), bring_local_inputs(attempt)
-    secrets = secret_keys(attempt, credentials)
-    pod = completed(operator, attempt, requested(operator, attempt, brought, credentials), _hook(operator))
-    check_pod(operator, attempt.settings, as_manifest(pod))
+        return {}, {}
+    return credentials_of(attempt.settings), bring_local_inputs(attempt)
+
+
+def create_with_secret(
+    operator: KubernetesStepOperator, attempt: Attempt, pods: Pods, pod: Any, secrets: Mapping[str, str]
+) -> Any:
+    """
+    Create a pod, and before it the secret that it refers to, if it has one; the secret is the pod's own from then on.
+
+    :return: the pod
+    :raises CannotStart: if it is not a pod that the server takes
+    :raises PolicyViolation: if an admission rule or a role refuses it
+    """
     name = pod_name(attempt.id)
-    operator.about_to_create(attempt)
     if secrets:
-        pods.create_secret(name, secrets, labels_of(attempt.identity, attempt.id, operator.kind))
+        metadata = {
+            "labels": labels_of(attempt.identity, attempt.id, operator.kind),
+            "annotations": annotations_of(attempt.identity, attempt.id),
+        }
+        pods.create_secret(name, secrets, metadata)
     try:
         created = pods.create(pod)
     except (CannotStart, PolicyViolation, Superseded):

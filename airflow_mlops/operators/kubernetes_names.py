@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.operators.identity import LABEL
+from airflow_mlops.operators.identity import LABEL, SHELL
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.identity import TaskIdentity
@@ -22,6 +22,10 @@ PREFIX = "mlops.airflow"
 MANAGED = f"{PREFIX}/managed"
 TASK_INSTANCE = f"{PREFIX}/task-instance"
 INSTANCE = f"{PREFIX}/instance"
+STOP_GRACE = "stop-grace"
+"""Name of the annotation that says how long a program has between SIGTERM and SIGKILL; the pod's own grace covers its uploads, too."""
+
+ATTEMPT = f"{LABEL}.attempt"
 
 _LONGEST = 63
 _DIGEST = 8
@@ -49,19 +53,18 @@ def task_selector(identity: TaskIdentity) -> dict[str, str]:
 
 
 def labels_of(identity: TaskIdentity, attempt_id: str, kind: str) -> dict[str, str]:
-    """Labels of an attempt's pod."""
-    readable = {
-        "instance": identity.instance,
-        "dag": identity.dag_id,
-        "run": identity.run_id,
-        "task": identity.task_id,
-        "kind": kind,
-        "attempt": attempt_id,
-    }
+    """Labels of an attempt's pod. What somebody looks around in has none of a task: no try may take it for an attempt of its own."""
+    words = identity.labels(attempt_id)
+    of_task = {**task_selector(identity), f"{PREFIX}/kind": label_value(kind)} if words.get(ATTEMPT) else {}
     return {
         "app.kubernetes.io/managed-by": "airflow-mlops",
-        **task_selector(identity),
-        **{f"{PREFIX}/{name}": label_value(value) for name, value in readable.items()},
+        MANAGED: "true",
+        **of_task,
+        **{
+            f"{PREFIX}/{name}": label_value(value)
+            for name in ("instance", "dag", "run", "task", "attempt", "shell")
+            if (value := words.get(f"{LABEL}.{name}"))
+        },
     }
 
 
@@ -74,6 +77,15 @@ def annotations_of(identity: TaskIdentity, attempt_id: str) -> dict[str, str]:
     }
 
 
+def words_of(annotations: Mapping[str, str] | None) -> dict[str, str]:
+    """What :func:`annotations_of` was made of: labels as a container has them."""
+    return {
+        f"{LABEL}.{name.removeprefix(f'{PREFIX}/')}": value
+        for name, value in (annotations or {}).items()
+        if name.startswith(f"{PREFIX}/")
+    }
+
+
 def annotation(pod: Any, name: str) -> str:
     """One of :func:`annotations_of`; empty if the pod has none of that name."""
     found: Mapping[str, str] = pod.metadata.annotations or {}
@@ -82,4 +94,9 @@ def annotation(pod: Any, name: str) -> str:
 
 def is_ours(pod: Any) -> bool:
     """Whether a pod with our labels was made by us: its name and its annotation say the same attempt."""
-    return bool(pod.metadata.name == pod_name(annotation(pod, "attempt")))
+    return is_named_by(pod.metadata.name, words_of(pod.metadata.annotations))
+
+
+def is_named_by(name: str, words: Mapping[str, str]) -> bool:
+    """Whether a pod or a secret has the name that its own annotations give it: that of its attempt, or of a visit."""
+    return name == pod_name(words.get(ATTEMPT) or words.get(SHELL) or "")

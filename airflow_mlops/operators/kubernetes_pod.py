@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.operators.contract import CONTAINER_ROOT
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.kubernetes_api import FINALIZER, GATE
-from airflow_mlops.operators.kubernetes_names import annotations_of, labels_of, pod_name
+from airflow_mlops.operators.kubernetes_names import PREFIX, STOP_GRACE, annotations_of, labels_of, pod_name
 from airflow_mlops.operators.kubernetes_state import STAGE_IN, STAGE_OUT, STEP
 
 if TYPE_CHECKING:
@@ -113,7 +113,10 @@ def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Manif
         "metadata": {
             "name": pod_name(attempt.id),
             "labels": labels_of(attempt.identity, attempt.id, operator.kind),
-            "annotations": annotations_of(attempt.identity, attempt.id),
+            "annotations": {
+                **annotations_of(attempt.identity, attempt.id),
+                f"{PREFIX}/{STOP_GRACE}": str(operator.grace_seconds()),
+            },
             "finalizers": [FINALIZER],
         },
         "spec": {

@@ -52,12 +52,27 @@ def requested(
     :param credentials: variables of the stager that are in the attempt's secret
     :raises BadStep: if what the step asks for is no pod
     """
-    if shares_files(attempt):
-        files = volume_files(operator, attempt)
-    else:
-        files = stager_files(operator, attempt, job_of(operator, attempt, brought), credentials)
+    files = files_of(operator, attempt, brought, credentials)
     manifest: Manifest = merged(manifest_of(operator, attempt, files), patch_of(operator))
     return manifest
+
+
+def files_of(
+    operator: KubernetesStepOperator,
+    attempt: Attempt,
+    brought: Mapping[str, str],
+    credentials: Mapping[str, str],
+    seal_key: str | None = None,
+) -> Manifest:
+    """
+    What a pod has for the way on which an attempt's files travel: volumes, mounts, and containers that carry them.
+
+    :param brought: as for :func:`requested`, like the next one
+    :param seal_key: where the seal lies in the store; ``None``: in the attempt's own folder
+    """
+    if shares_files(attempt):
+        return volume_files(operator, attempt)
+    return stager_files(operator, attempt, job_of(operator, attempt, brought, seal_key), credentials)
 
 
 def completed(operator: KubernetesStepOperator, attempt: Attempt, manifest: Manifest, hook: Any) -> V1Pod:

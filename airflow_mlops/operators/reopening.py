@@ -35,14 +35,16 @@ from airflow_mlops.operators.program import Invocation
 from airflow_mlops.operators.programs import this_process
 from airflow_mlops.operators.resolve import ResolvedInputs
 from airflow_mlops.operators.secrets import read_secrets
-from airflow_mlops.spec.parts import Output, Secret
+from airflow_mlops.spec.parts import Output, Resources, Secret
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Place, Store
     from airflow_mlops.artifacts.manifest import SealedRuntime
+    from airflow_mlops.operators.base import StepOperator
     from airflow_mlops.operators.settings import Settings
 
 _SEAL = re.compile(r"(?:[0-9a-f]{12}/step|step-[0-9]{1,9})\.json\Z")
+_ATTEMPT = re.compile(r"[0-9a-f]{12}\Z")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 
 
@@ -64,16 +66,24 @@ class Visitor(TaskIdentity):
 @dataclass(frozen=True, slots=True)
 class Reopened:
     """
-    A place that is ready, but for the container.
+    A place that is ready, but for the container or pod.
 
     :param program: what the step ran there, as words
     :param missing: why secrets are not there, if some are not
+    :param argv: what is to run in place of the program
+    :param terminal: whether it runs on a terminal
+    :param user: that the step's program ran as, where that is sealed
+    :param seal_key: where the seal lies in the store
     """
 
-    operator: DockerStepOperator | ProcessStepOperator
+    operator: StepOperator
     attempt: Attempt
     program: Sequence[str]
     missing: Sequence[str]
+    argv: Sequence[str]
+    terminal: bool
+    user: str | None
+    seal_key: str
 
 
 def newest_seal(store: Store, place: Place) -> Seal | None:
@@ -99,7 +109,7 @@ def reopen(
     seal: Seal, place: Place, store: Store, settings: Settings, argv: Sequence[str], *, terminal: bool
 ) -> Reopened:
     """
-    Bring everything that the program of a step had to this machine.
+    Bring everything that the program of a step had to this machine; what a pod brings itself is left to that.
 
     :param argv: what is to run in place of the program
     :param terminal: whether it runs on a terminal
@@ -107,9 +117,10 @@ def reopen(
     :raises ArtifactError: if something of it is gone, or was changed since
     """
     step, runtime = seal.step, seal.runtime
-    if runtime is None or step.runtime not in ("docker", "process"):
-        where = "ran in a pod" if step.runtime == "kubernetes" else "ran no program here"
-        raise BadStep(f"step '{step.name}' {where}; expected a step that ran on Docker or as a process")
+    if runtime is None or step.runtime not in ("docker", "process", "kubernetes"):
+        raise BadStep(
+            f"step '{step.name}' ran no program here; expected a step that ran on Docker, on Kubernetes or as a process"
+        )
     _check_names(seal, runtime)
     try:
         operator = _operator(seal, runtime, argv, terminal)
@@ -119,14 +130,12 @@ def reopen(
     attempt.outputs = attempt.workspace / "outputs"
     attempt.make()
     try:
-        inputs = _inputs(seal)
-        staging.stage(operator, attempt, inputs)
-        if step.source is not None:
-            unpack_source(stored_source(store, place, step.source), attempt.source)
-            attempt.source_digest = step.source
-        if runtime.checkpoint:
-            # A copy: looking around must not change what the next try goes on from.
-            staging.fetch_checkpoint(attempt)
+        attempt.inputs = inputs = _inputs(seal)
+        attempt.source_digest = step.source
+        if step.runtime != "kubernetes" or store.local_path(attempt.key) is not None:
+            _bring_files(operator, attempt, inputs, checkpoint=runtime.checkpoint)
+        # Only now: nothing here is to touch the one that the next try goes on from.
+        operator.checkpoint = runtime.checkpoint
         attempt.step_json.write_bytes(seal.to_bytes())
         layout = operator.layout(attempt)
 
@@ -157,7 +166,25 @@ def reopen(
         attempt.close()
         raise
     program = [here(word) for word in (*step.entrypoint, *step.command, *step.args)]
-    return Reopened(operator, attempt, program, missing)
+    return Reopened(operator, attempt, program, missing, argv, terminal, step.user, _seal_key(seal, place, store))
+
+
+def _bring_files(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs, *, checkpoint: bool) -> None:
+    staging.stage(operator, attempt, inputs)
+    if attempt.source_digest is not None:
+        code = stored_source(attempt.store, attempt.identity.place, attempt.source_digest)
+        unpack_source(code, attempt.source)
+    if checkpoint:
+        # A copy: looking around must not change what the next try goes on from.
+        staging.fetch_checkpoint(attempt)
+
+
+def _seal_key(seal: Seal, place: Place, store: Store) -> str:
+    """Where the seal lies: beside what its attempt made, or, once that is gone, where failed tries are remembered."""
+    its = replace(place, generation=seal.run.generation, incarnation=seal.run.incarnation)
+    if _ATTEMPT.match(seal.run.attempt) and store.exists(key := its.step_json_key(seal.run.attempt)):
+        return key
+    return its.failed_step_key(seal.run.try_)
 
 
 def _check_names(seal: Seal, runtime: SealedRuntime) -> None:
@@ -178,9 +205,7 @@ def _check_names(seal: Seal, runtime: SealedRuntime) -> None:
         )
 
 
-def _operator(
-    seal: Seal, runtime: SealedRuntime, argv: Sequence[str], terminal: bool
-) -> DockerStepOperator | ProcessStepOperator:
+def _operator(seal: Seal, runtime: SealedRuntime, argv: Sequence[str], terminal: bool) -> StepOperator:
     step = seal.step
     outputs = {
         name: Output.model_validate({"type": output.type, "file": _file(output.path, f"/outputs/{name}/")})
@@ -189,6 +214,8 @@ def _operator(
     common: dict[str, Any] = {"task_id": step.name, "command": list(argv), "outputs": outputs}
     if step.runtime == "process":
         return ProcessStepOperator(**common, venv=runtime.venv)
+    if step.runtime == "kubernetes":
+        return _pod_operator(seal, runtime, common)
     from docker.types import Ulimit
 
     from airflow_mlops.operators.docker_seal import SURROUNDINGS
@@ -211,6 +238,21 @@ def _operator(
     )
     operator.stdin_open = True
     return operator
+
+
+def _pod_operator(seal: Seal, runtime: SealedRuntime, common: Mapping[str, Any]) -> StepOperator:
+    from airflow_mlops.operators.kubernetes import KubernetesStepOperator
+    from airflow_mlops.spec.pod_keywords import KUBERNETES_KEYWORDS
+
+    known = KUBERNETES_KEYWORDS | {"pod", "gpu_resource"}
+    resources = {name: getattr(runtime, name) for name in ("cpu", "memory", "gpu", "shm", "disk")}
+    return KubernetesStepOperator(
+        **common,
+        **{name: value for name, value in runtime.kubernetes.items() if name in known},
+        image=seal.step.image,
+        volumes=[_volume(text) for text in seal.step.mounts],
+        step_resources=Resources.model_validate(resources),
+    )
 
 
 def _volume(text: str) -> dict[str, Any]:

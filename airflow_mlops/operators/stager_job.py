@@ -34,11 +34,14 @@ STAGED = "staged"
 """In an attempt's folder: inputs that the worker alone could reach."""
 
 
-def job_of(operator: StepOperator, attempt: Attempt, local_inputs: Mapping[str, str]) -> str:
+def job_of(
+    operator: StepOperator, attempt: Attempt, local_inputs: Mapping[str, str], seal_key: str | None = None
+) -> str:
     """
     The job of an attempt, as JSON.
 
     :param local_inputs: keys in the store of inputs that the worker had to bring there, by name
+    :param seal_key: where the seal lies in the store; ``None``: in the attempt's own folder
     """
     bucket, prefix = place_of(attempt.store.url, attempt.settings)
 
@@ -50,7 +53,7 @@ def job_of(operator: StepOperator, attempt: Attempt, local_inputs: Mapping[str, 
         "version": 1,
         "root": operator.layout(attempt).root,
         "in": [_input(name, artifact, attempt, local_inputs) for name, artifact in _staged(attempt).items()],
-        "files": [{"bucket": bucket, "key": whole(f"{attempt.key}/{STEP}"), "path": STEP, "digest": ""}],
+        "files": [{"bucket": bucket, "key": whole(seal_key or f"{attempt.key}/{STEP}"), "path": STEP, "digest": ""}],
         "source": None,
         "checkpoint": None,
         "out": {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Let somebody into a place that was opened again: one container or process on their terminal, gone when they leave."""
+"""Let somebody into a place that was opened again: one container, pod or process on their terminal, gone when they leave."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from airflow_mlops.operators.docker_daemon import command_line_options
 from airflow_mlops.operators.docker_errors import daemon_errors
 from airflow_mlops.operators.docker_making import make_container
 from airflow_mlops.operators.failures import CannotStart
+from airflow_mlops.operators.kubernetes import KubernetesStepOperator
+from airflow_mlops.operators.process import ProcessStepOperator
 from airflow_mlops.operators.programs import kill_programs
 
 if TYPE_CHECKING:
@@ -64,8 +66,10 @@ def visit(place: Reopened, say: Callable[[str], None]) -> int:
     :param say: told what is not as it was
     :return: its exit code
     :raises CannotStart: if it cannot be run
-    :raises InfrastructureFailure: if the Docker daemon fails
+    :raises InfrastructureFailure: if the Docker daemon or the cluster fails
     """
+    if isinstance(place.operator, KubernetesStepOperator):
+        return _in_pod(place, place.operator, say)
     try:
         if isinstance(place.operator, DockerStepOperator):
             with daemon_errors(place.operator.task_id):
@@ -73,6 +77,18 @@ def visit(place: Reopened, say: Callable[[str], None]) -> int:
         return _in_process(place)
     finally:
         scratch.remove_scratch(place.attempt.workspace)
+
+
+def _in_pod(place: Reopened, operator: KubernetesStepOperator, say: Callable[[str], None]) -> int:
+    try:
+        from airflow_mlops.operators.kubernetes_visit import visit_in_pod
+    except ModuleNotFoundError as error:
+        scratch.remove_scratch(place.attempt.workspace)
+        raise CannotStart(
+            f"step '{operator.task_id}' ran on Kubernetes, and {error.name} is not installed here; "
+            "expected: pip install 'airflow-provider-mlops[kubernetes]'"
+        ) from error
+    return visit_in_pod(place, operator, say)
 
 
 def _in_container(place: Reopened, operator: DockerStepOperator, say: Callable[[str], None]) -> int:
@@ -122,7 +138,7 @@ def _image(place: Reopened, operator: DockerStepOperator, say: Callable[[str], N
 
 def _in_process(place: Reopened) -> int:
     operator, attempt = place.operator, place.attempt
-    assert not isinstance(operator, DockerStepOperator)  # noqa: S101 - the caller told the two apart
+    assert isinstance(operator, ProcessStepOperator)  # noqa: S101 - the caller told them apart
     operator.link(attempt)
     invocation = attempt.invocation
     assert invocation is not None  # noqa: S101 - made when the place was opened

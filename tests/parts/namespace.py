@@ -53,6 +53,17 @@ class Namespace:
         token = cluster.kubectl("create", "token", "airflow", "-n", name).strip()
         self.kubeconfig = cluster.kubeconfig_of(folder / "kubeconfig", token)
 
+    def person(self, folder: Path) -> Path:
+        """A kubeconfig of somebody who may do what the documented role of a person allows."""
+        kubectl, account = self.cluster.kubectl, f"person-{secrets.token_hex(2)}"
+        kubectl("apply", "-n", self.name, "-f", str(ROLE.with_name("kubernetes-person-role.yaml")))
+        kubectl("create", "serviceaccount", account, "-n", self.name)
+        who = f"--serviceaccount={self.name}:{account}"
+        kubectl("create", "rolebinding", account, "-n", self.name, "--role=mlops-person", who)
+        return self.cluster.kubeconfig_of(
+            folder / account, kubectl("create", "token", account, "-n", self.name).strip()
+        )
+
     def claim(self, name: str, folder: Path) -> None:
         """Make a volume of a folder of this host, which is the node, and claim it; pods may not use the folder as such."""
         folder.chmod(0o755)
@@ -74,6 +85,18 @@ class Namespace:
     def pods(self, selector: str = "") -> list[dict[str, Any]]:
         """Its pods."""
         return self.cluster.objects("pods", self.name, selector)
+
+    def release(self) -> None:
+        """Let its pods go, whatever holds them."""
+        for pod in self.pods():
+            change = '{"metadata": {"finalizers": null}}'
+            self.cluster.kubectl("patch", "pod", pod["metadata"]["name"], "-n", self.name, "--type=merge", "-p", change)
+
+    def empty(self) -> None:
+        """Remove its pods and secrets."""
+        self.release()
+        kinds = ["delete", "pods,secrets", "--all", "-n", self.name]
+        self.cluster.kubectl(*kinds, "--grace-period=0", "--force")
 
     def left(self) -> list[str]:
         """Names of the pods and secrets that are there."""
@@ -103,9 +126,7 @@ def temporary_namespace(cluster: Cluster, folder: Path, profile: str = "restrict
     """
     made = Namespace(cluster, f"test-{secrets.token_hex(4)}", folder, profile)
     yield made
-    for pod in made.pods():
-        change = '{"metadata": {"finalizers": null}}'
-        cluster.kubectl("patch", "pod", pod["metadata"]["name"], "-n", made.name, "--type=merge", "-p", change)
+    made.release()
     cluster.kubectl("delete", "namespace", made.name, "--wait=false")
 
 
