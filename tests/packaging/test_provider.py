@@ -26,6 +26,7 @@ MODULE_OF = {
     "pyyaml": "yaml",
     "apache-airflow-providers-cncf-kubernetes": "kubernetes",
     "kubernetes-asyncio": "kubernetes_asyncio",
+    "websocket-client": "websocket",
 }
 """Distributions whose module has another name."""
 AIRFLOWS_OWN = {"airflow", "asgiref", "attrs", "cadwyn", "fastapi", "sqlalchemy"}
