@@ -59,9 +59,7 @@ def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -
     )
     check_pod(operator, attempt.settings, as_manifest(pod))
     operator.about_to_create(attempt)
-    created = create_with_secret(operator, attempt, pods, pod, secrets)
-    operator.log.info("Pod %s in namespace %s", created.metadata.name, pods.namespace)
-    return created
+    return create_with_secret(operator, attempt, pods, pod, secrets)
 
 
 def bring_files(attempt: Attempt) -> tuple[dict[str, str], dict[str, str]]:
