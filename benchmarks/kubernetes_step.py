@@ -59,7 +59,7 @@ with DAG("files", schedule=None) as dag:
 
 
 class Watcher:
-    """Looks at the pods of a namespace while something runs."""
+    """Sees each state of the pods of a namespace while something runs."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
@@ -76,8 +76,18 @@ class Watcher:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._done.wait(0.3):
-            self.pods |= {pod["metadata"]["name"]: pod for pod in self._namespace.pods()}
+        from kubernetes.client import ApiException, CoreV1Api
+        from kubernetes.config import new_client_from_config
+        from kubernetes.watch import Watch
+
+        core = CoreV1Api(new_client_from_config(str(self._namespace.cluster.kubeconfig)))
+        while not self._done.is_set():
+            try:
+                for event in Watch().stream(core.list_namespaced_pod, self._namespace.name, timeout_seconds=2):
+                    pod = event["raw_object"]
+                    self.pods[pod["metadata"]["name"]] = pod
+            except ApiException:
+                continue  # the server's own view is a moment behind
 
     def of(self, start: str) -> list[dict[str, Any]]:
         """Pods of the tasks whose ids start so."""
