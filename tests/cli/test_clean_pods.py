@@ -267,6 +267,9 @@ def test_a_task_that_is_cleared_meanwhile_keeps_its_pod(
     bad = deployment.lost("bad")
     for name, value in deployment.environment.items():
         monkeypatch.setenv(name, value)
+    # The client has read KUBECONFIG when it was imported, perhaps by another test.
+    extra = {"namespace": deployment.namespace.name, "kube_config_path": str(deployment.kubeconfig)}
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps({"conn_type": "kubernetes", "extra": extra}))
     task, asked = Task("tidy", deployment.run, "bad", -1), []
 
     def answer(tasks: object) -> dict[Task, TaskState]:

@@ -61,7 +61,7 @@ class Step:
 
     def runs(self) -> None:
         """Wait until the program does."""
-        until((self.folder / "ran").exists)
+        until((self.folder / "ran").exists, seconds=180)
 
     def ran(self) -> int:
         return len((self.folder / "ran").read_text().splitlines())
