@@ -336,9 +336,6 @@ class StepOperator(BaseOperator):
         :raises StepFailure: one subclass a failure class
         :raises AirflowFailException: if no further try is worth it
         """
-        return self._lived(context)
-
-    def _lived(self, context: Any) -> dict[str, Any]:
         try:
             return self._live(context)
         except (StepFailure, AirflowFailException) as failure:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
+from airflow.providers.common.compat.sdk import AirflowFailException
+
 from airflow_mlops.operators.contract import Layout
 from airflow_mlops.operators.durable import DurableStepOperator
 from airflow_mlops.operators.failures import (
@@ -139,7 +141,10 @@ class KubernetesStepOperator(DurableStepOperator):
 
         self._report = Report.of(event or {})
         self.began_at = self._report.began
-        return self._lived(context)
+        try:
+            return self._live(context)
+        except (StepFailure, AirflowFailException) as failure:
+            raise self._told_to_airflow(failure)  # noqa: B904
 
     def run_program(self, attempt: Attempt) -> Ended:
         """
