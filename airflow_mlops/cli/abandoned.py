@@ -76,6 +76,18 @@ class Left:
     remove: Callable[[], object]
 
 
+def left(
+    what: str, labels: Mapping[str, str], store: Store, instance: str, remove: Callable[[], object], *, runs: bool
+) -> Left:
+    """
+    One thing, as its labels tell whose it is.
+
+    :param runs: whether a program runs in it
+    """
+    alive = _is_visited(labels, runs)
+    return Left(what, attempt_of(labels), task_of(labels), alive, _is_kept_for(store, instance, labels), remove)
+
+
 def visits(instance: str) -> list[Left]:
     """What people left on this machine who looked around in local runs, and whose processes were killed."""
     from docker.errors import DockerException
@@ -96,7 +108,7 @@ def visits(instance: str) -> list[Left]:
 def is_evidence(folder: Path, store: Store) -> bool:
     """Whether a scratch folder is that of an attempt which is kept to be looked at."""
     labels = _owner(folder)
-    return is_kept_for(store, labels.get(f"{LABEL}.instance", ""), labels)
+    return _is_kept_for(store, labels.get(f"{LABEL}.instance", ""), labels)
 
 
 def in_docker(cli: APIClient, store: Store, instance: str) -> Iterator[Left]:
@@ -108,24 +120,12 @@ def in_docker(cli: APIClient, store: Store, instance: str) -> Iterator[Left]:
     mine = {"label": [f"{MANAGED}=true", f"{LABEL}.instance={instance}"]}
     for container in filter(is_ours, cli.containers(all=True, filters=mine)):
         labels, number = container["Labels"], container["Id"]
-        yield Left(
-            f"container mlops-{attempt_of(labels)}",
-            attempt_of(labels),
-            task_of(labels),
-            is_visited(labels, container["State"] not in ("exited", "dead", "created")),
-            is_kept_for(store, instance, labels),
-            partial(_end_container, cli, number),
-        )
+        what, runs = f"container mlops-{attempt_of(labels)}", container["State"] not in ("exited", "dead", "created")
+        yield left(what, labels, store, instance, partial(_end_container, cli, number), runs=runs)
     for volume in cli.volumes(filters=mine)["Volumes"] or ():
         labels, name = volume["Labels"], volume["Name"]
-        yield Left(
-            f"volume {name}",
-            attempt_of(labels),
-            task_of(labels),
-            is_visited(labels, False),
-            is_kept_for(store, instance, labels),
-            partial(cli.remove_volume, name, force=True),
-        )
+        remove = partial(cli.remove_volume, name, force=True)
+        yield left(f"volume {name}", labels, store, instance, remove, runs=False)
 
 
 def in_scratch(work_dir: Path | None, store: Store, instance: str) -> Iterator[Left]:
@@ -137,14 +137,9 @@ def in_scratch(work_dir: Path | None, store: Store, instance: str) -> Iterator[L
         labels = _owner(folder)
         if labels.get(f"{LABEL}.instance") != instance:
             continue
-        yield Left(
-            f"folder {folder}",
-            attempt,
-            task_of(labels),
-            is_visited(labels, any(seal.startswith(f"{folder}{os.sep}") for seal in running.values())),
-            is_kept_for(store, instance, labels),
-            partial(_remove_folder, folder),
-        )
+        runs = any(seal.startswith(f"{folder}{os.sep}") for seal in running.values())
+        found = left(f"folder {folder}", labels, store, instance, partial(_remove_folder, folder), runs=runs)
+        yield replace(found, attempt=attempt)
 
 
 def in_store(store: Store, instance: str, dags: tuple[str, ...]) -> Iterator[Left]:
@@ -197,7 +192,7 @@ def _end_container(cli: APIClient, container: str) -> None:
     remove_container(cli, container)
 
 
-def is_visited(labels: Mapping[str, str], runs: bool) -> bool:
+def _is_visited(labels: Mapping[str, str], runs: bool) -> bool:
     """Whether something is alive: its program runs, or somebody is there who looks around."""
     return may_be_alive(labels[VISITOR]) if labels.get(VISITOR) else runs
 
@@ -245,7 +240,7 @@ def task_of(labels: Mapping[str, str]) -> Task | None:
     return Task(dag, run, task, int(index) if re.fullmatch(r"-?[0-9]{1,9}", index) else -1)
 
 
-def is_kept_for(store: Store, instance: str, labels: Mapping[str, str]) -> bool:
+def _is_kept_for(store: Store, instance: str, labels: Mapping[str, str]) -> bool:
     """Whether something belongs to an attempt that is kept as evidence."""
     task, numbers = task_of(labels), [labels.get(f"{LABEL}.{name}", "") for name in ("generation", "incarnation")]
     if task is None or not all(re.fullmatch("[0-9]{1,9}", number) for number in numbers):

@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from airflow_mlops.cli.abandoned import GRACE, Left, attempt_of, is_kept_for, is_visited, task_of
+from airflow_mlops.artifacts.layout import STEP
+from airflow_mlops.cli.abandoned import GRACE, Left, left, task_of
 from airflow_mlops.cli.kubernetes_cluster import Cluster, pods_in, secrets_in
 from airflow_mlops.operators.identity import LABEL
 
@@ -29,8 +31,6 @@ _SECONDS = 30
 
 _SOON = 1
 """Seconds for a program of a run that is over, and that nobody waits for."""
-
-_SEAL = "step.json"
 
 
 def in_kubernetes(cluster: Cluster, store: Store, instance: str) -> Iterator[Left]:
@@ -59,27 +59,16 @@ def in_kubernetes(cluster: Cluster, store: Store, instance: str) -> Iterator[Lef
             if not _is_of(instance, name, words):
                 continue
             runs = not status_of(pod, _step(words)).is_over
-            yield Left(
-                f"pod {namespace}/{name}",
-                attempt_of(words),
-                task_of(words),
-                # Who looked around in a pod that is over has left it.
-                runs and is_visited(words, runs),
-                is_kept_for(store, instance, words),
-                partial(_end_pod, cluster, namespace, name, words, _grace_of(words)),
-            )
+            remove = partial(_end_pod, cluster, namespace, name, words, _grace_of(words))
+            found = left(f"pod {namespace}/{name}", words, store, instance, remove, runs=runs)
+            # Who looked around in a pod that is over has left it.
+            yield replace(found, alive=runs and found.alive)
         there = {pod.metadata.name for pod in pods}
         for secret in secrets or ():
             words, name = words_of(secret.get("annotations")), str(secret["name"])
             if name not in there and _is_of(instance, name, words):
-                yield Left(
-                    f"secret {namespace}/{name}",
-                    attempt_of(words),
-                    task_of(words),
-                    is_visited(words, False),
-                    is_kept_for(store, instance, words),
-                    partial(_remove_secret, cluster, namespace, name, words),
-                )
+                remove = partial(_remove_secret, cluster, namespace, name, words)
+                yield left(f"secret {namespace}/{name}", words, store, instance, remove, runs=False)
 
 
 def _is_of(instance: str, name: str, words: Mapping[str, str]) -> bool:
@@ -142,7 +131,7 @@ def _seal_of(folder: Path) -> Seal | None:
     from airflow_mlops.artifacts import ArtifactError, Seal
 
     try:
-        with (folder / _SEAL).open("rb") as file:
+        with (folder / STEP).open("rb") as file:
             return Seal.from_bytes(file.read(Seal.limit + 1))
     except (OSError, ArtifactError):
         return None
