@@ -112,7 +112,7 @@ class StepOperator(BaseOperator):
     _converted: ClassVar[frozenset[str]]
     overwrite_rtif_after_execution = True
     began_at: float | None = None
-    """When the try began, seconds since the epoch, where that was in another process."""
+    """When the try began, seconds since the epoch; it may have been in another process."""
 
     def __init__(
         self,

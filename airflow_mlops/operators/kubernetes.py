@@ -188,17 +188,17 @@ class KubernetesStepOperator(DurableStepOperator):
         if not shares_files(attempt):
             # Another worker may go on, which makes it anew.
             attempt.close()
-        limit = self.execution_timeout
+        began, limit = self.began_at or time.time(), self.execution_timeout
         trigger = PodTrigger(
             attempt=attempt.id,
-            began=time.time(),
+            began=began,
             step=self.task_id,
             name=name,
             namespace=pods.namespace,
             cluster={key: self.pod_keywords[key] for key in CONNECTION_KEYWORDS if key in self.pod_keywords},
             secrets={key: secret.model_dump(by_alias=True, exclude_none=True) for key, secret in self.secrets.items()},
             step_timeout=self.step_timeout.total_seconds() if self.step_timeout else None,
-            execution_deadline=time.time() + limit.total_seconds() if limit else None,
+            execution_deadline=began + limit.total_seconds() if limit else None,
             checkpoint=self.checkpoint,
             grace=self.grace_seconds(),
             start_patience=attempt.settings.pod_start_patience,

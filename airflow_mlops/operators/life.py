@@ -69,7 +69,7 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
     :raises StepFailure: if the step failed and another try is worth it
     :raises AirflowFailException: if no other try is
     """
-    started = operator.began_at or time.time()
+    operator.began_at = started = operator.began_at or time.time()
     attempt = _guarded(lambda: begin(operator, context), operator, None, context)
     try:
         reference = _guarded(
@@ -97,7 +97,7 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
         operator.committed = attempt.identity.place
         return _announced(operator, context, reference)
     finally:
-        operator._attempt = None
+        operator._attempt = operator.began_at = None
         operator.let_go()
 
 
