@@ -73,6 +73,7 @@ class AsyncPod:
         self._patience = Patience(seconds, task_id=task_id, log=log, check=lambda: None)
         self._open = AsyncExitStack()
         self._core: CoreV1Api | None = None
+        self._watcher: Watch | None = None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -165,7 +166,10 @@ class AsyncPod:
         left = max(1.0, min(WATCH_SECONDS, seconds()))
         end = time.monotonic() + left
         core = await self.core()
-        async with Watch().stream(
+        if self._watcher is None:
+            # Each makes a client of its own, which takes a while, for no more than to read what comes.
+            self._watcher = Watch()
+        async with self._watcher.stream(
             core.list_namespaced_pod,
             self._namespace,
             field_selector=f"metadata.name={self._name}",
