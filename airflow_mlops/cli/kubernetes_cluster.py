@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.cli.errors import CommandError
+from airflow_mlops.operators.kubernetes_names import selector_of
 
 if TYPE_CHECKING:
     from kubernetes.client import CoreV1Api
@@ -131,7 +132,7 @@ def pods_in(cluster: Cluster, namespace: str, labels: Mapping[str, str]) -> Sequ
         f"to list the pods of namespace '{namespace}' (docs/kubernetes-person-role.yaml has the rights for that)"
     ):
         core = cluster.client()
-        answer = core.list_namespaced_pod(namespace, label_selector=_selector(labels), _request_timeout=_TIMEOUT)
+        answer = core.list_namespaced_pod(namespace, label_selector=selector_of(labels), _request_timeout=_TIMEOUT)
         core.api_client.close()
     found: Sequence[Any] = answer.items
     return found
@@ -150,7 +151,7 @@ def secrets_in(cluster: Cluster, namespace: str, labels: Mapping[str, str]) -> l
         core.api_client.set_default_header("Accept", _METADATA)
         try:
             answer = core.list_namespaced_secret(
-                namespace, label_selector=_selector(labels), _request_timeout=_TIMEOUT, _preload_content=False
+                namespace, label_selector=selector_of(labels), _request_timeout=_TIMEOUT, _preload_content=False
             )
         except ApiException as error:
             if error.status == _FORBIDDEN:
@@ -159,10 +160,6 @@ def secrets_in(cluster: Cluster, namespace: str, labels: Mapping[str, str]) -> l
         finally:
             core.api_client.close()
     return [item["metadata"] for item in json.loads(answer.data)["items"]]
-
-
-def _selector(labels: Mapping[str, str]) -> str:
-    return ",".join(f"{name}={value}" for name, value in labels.items())
 
 
 def _said(error: Any) -> str:

@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from airflow_mlops.operators import patience
 from airflow_mlops.operators.failures import CannotStart, InfrastructureFailure, PolicyViolation, ServiceAway
+from airflow_mlops.operators.kubernetes_names import selector_of
 
 if TYPE_CHECKING:
     from kubernetes.client import V1Pod
@@ -176,7 +177,7 @@ class Pods:
 
     def list(self, selector: Mapping[str, str]) -> list[V1Pod]:
         """Pods with some labels, the newest first."""
-        text = ",".join(f"{name}={value}" for name, value in selector.items())
+        text = selector_of(selector)
         try:
             found = self.patience.ask(
                 lambda: self.core.list_namespaced_pod(self.namespace, label_selector=text, **_TIMES).items

@@ -52,6 +52,11 @@ def task_selector(identity: TaskIdentity) -> dict[str, str]:
     return {MANAGED: "true", TASK_INSTANCE: hashlib.sha256(names.encode()).hexdigest()[:40]}
 
 
+def selector_of(labels: Mapping[str, str]) -> str:
+    """Labels as the API server is asked for what has them."""
+    return ",".join(f"{name}={value}" for name, value in labels.items())
+
+
 def labels_of(identity: TaskIdentity, attempt_id: str, kind: str) -> dict[str, str]:
     """Labels of an attempt's pod. What somebody looks around in has none of a task: no try may take it for an attempt of its own."""
     words = identity.labels(attempt_id)
