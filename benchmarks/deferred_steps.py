@@ -10,17 +10,20 @@ takes off. Run it as root, as ``python benchmarks/deferred_steps.py``.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "state_model"), str(ROOT / "tests" / "operators")]
+sys.path[:0] = [
+    str(ROOT / "benchmarks"),
+    str(ROOT),
+    str(ROOT / "tests" / "state_model"),
+    str(ROOT / "tests" / "operators"),
+]
 
 if TYPE_CHECKING:
     from tests.parts.kubernetes import Cluster
@@ -59,38 +62,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seconds", type=int, default=120, help="how long the API server is watched while all wait")
     arguments = parser.parse_args()
-    from tests.parts.docker import docker_session
-    from tests.parts.images import busybox, stager
-    from tests.parts.kubernetes import cluster_session
-    from tests.parts.namespace import temporary_namespace
-    from tests.parts.s3 import new_bucket, running_s3
+    from kubernetes_step import deployment
 
-    with tempfile.TemporaryDirectory() as name, docker_session() as daemon, cluster_session() as cluster:
-        folder = Path(name)
-        folder.chmod(0o755)
-        for image in (busybox(daemon), stager(daemon)):
-            cluster.load(image)
-        (folder / "s3").mkdir()
-        with (
-            running_s3(folder / "s3", cluster.node_ip) as s3,
-            temporary_namespace(cluster, folder, "privileged") as namespace,
-        ):
-            url, storage = new_bucket(s3)
-            settings = {
-                "STORE": url,
-                "STORAGE_OPTIONS": json.dumps(storage),
-                "ALLOWED_NAMESPACES": "*",
-                "INSTANCE": "benchmark",
-                "STAGER_IMAGE": "mlops-stager:1",
-            }
-            os.environ.update(
-                KUBECONFIG=str(namespace.kubeconfig),
-                KUBECTL=f"{cluster.programs}/kubectl --kubeconfig {cluster.kubeconfig}",
-                AIRFLOW__CORE__PARALLELISM="8",
-                AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG="8",
-            )
-            options = {"namespace": namespace.name, "settings": settings, "folder": str(s3.folder)}
-            measure(folder / "airflow", options, arguments.steps, arguments.seconds, cluster)
+    with deployment() as (folder, namespace, s3, settings):
+        cluster = namespace.cluster
+        os.environ.update(
+            KUBECTL=f"{cluster.programs}/kubectl --kubeconfig {cluster.kubeconfig}",
+            AIRFLOW__CORE__PARALLELISM="8",
+            AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG="8",
+        )
+        options = {"namespace": namespace.name, "settings": settings, "folder": str(s3.folder)}
+        measure(folder / "airflow", options, arguments.steps, arguments.seconds, cluster)
 
 
 def measure(home: Path, options: dict[str, Any], count: int, seconds: int, cluster: Cluster) -> None:

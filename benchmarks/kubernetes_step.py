@@ -16,6 +16,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ from docker_step import prepare_airflow, run_dag  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.parts.namespace import Namespace
+    from tests.parts.s3 import S3Server
 
 IMAGE = "mlops-busybox:1"
 PAIRS_DAG = """
@@ -162,6 +165,41 @@ def raw(options: dict[str, object], folder: Path, files: int, mib: int) -> dict[
     return found
 
 
+@contextmanager
+def deployment() -> Iterator[tuple[Path, Namespace, S3Server, dict[str, str]]]:
+    """
+    What steps on Kubernetes need, for as long as the block lasts.
+
+    :return: a folder, a namespace, an S3 server that its pods reach, and settings of ``[mlops]``
+    """
+    from tests.parts.docker import docker_session
+    from tests.parts.images import busybox, stager
+    from tests.parts.kubernetes import cluster_session
+    from tests.parts.namespace import temporary_namespace
+    from tests.parts.s3 import new_bucket, running_s3
+
+    with tempfile.TemporaryDirectory() as name, docker_session() as daemon, cluster_session() as cluster:
+        folder = Path(name)
+        folder.chmod(0o755)  # programs have a user of their own
+        for image in (busybox(daemon), stager(daemon)):
+            cluster.load(image)
+        (folder / "s3").mkdir()
+        with (
+            running_s3(folder / "s3", cluster.node_ip) as s3,
+            temporary_namespace(cluster, folder, "privileged") as namespace,
+        ):
+            url, options = new_bucket(s3)
+            os.environ["KUBECONFIG"] = str(namespace.kubeconfig)
+            settings = {
+                "STORE": url,
+                "STORAGE_OPTIONS": json.dumps(options),
+                "INSTANCE": "benchmark",
+                "ALLOWED_NAMESPACES": "*",
+                "STAGER_IMAGE": "mlops-stager:1",
+            }
+            yield folder, namespace, s3, settings
+
+
 def main() -> None:
     """Run all; exit with 1 if a step costs more than a third of the provider's."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -170,48 +208,24 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--limit", type=float, default=1 / 3)
     arguments = parser.parse_args()
-    from tests.parts.docker import docker_session
-    from tests.parts.images import busybox, stager
-    from tests.parts.kubernetes import cluster_session
-    from tests.parts.namespace import temporary_namespace
-    from tests.parts.s3 import new_bucket, running_s3
+    with deployment() as (home, namespace, _, settings):
+        dags = prepare_airflow(home / "airflow")
+        os.environ.update({f"AIRFLOW__MLOPS__{name}": value for name, value in settings.items()})
+        from airflow.utils.db import initdb
 
-    with tempfile.TemporaryDirectory() as name, docker_session() as daemon, cluster_session() as cluster:
-        home = Path(name)
-        for image in (busybox(daemon), stager(daemon)):
-            cluster.load(image)
-        (home / "s3").mkdir()
-        with (
-            running_s3(home / "s3", cluster.node_ip) as s3,
-            temporary_namespace(cluster, home, "privileged") as namespace,
-        ):
-            url, options = new_bucket(s3)
-            dags = prepare_airflow(home / "airflow")
-            os.environ.update(
-                KUBECONFIG=str(namespace.kubeconfig),
-                AIRFLOW__MLOPS__STORE=url,
-                AIRFLOW__MLOPS__STORAGE_OPTIONS=json.dumps(options),
-                AIRFLOW__MLOPS__INSTANCE="benchmark",
-                AIRFLOW__MLOPS__ALLOWED_NAMESPACES="*",
-                AIRFLOW__MLOPS__STAGER_IMAGE="mlops-stager:1",
-            )
-            from airflow.utils.db import initdb
-
-            initdb()
-            ratio = pairs(dags, namespace, arguments.pairs)
+        initdb()
+        ratio = pairs(dags, namespace, arguments.pairs)
+        print(f"{arguments.pairs} pairs: ours takes {ratio:.2f} of the provider's time (limit {arguments.limit:.2f})")
+        text = FILES_DAG.format(image=IMAGE, namespace=namespace.name, mib=arguments.mib, files=arguments.files)
+        with Watcher(namespace) as watcher:
+            run_dag(dags, "files", text)
+        (home / "raw").mkdir()
+        plain = raw(json.loads(settings["STORAGE_OPTIONS"]), home / "raw", arguments.files, arguments.mib)
+        for task, seconds in plain.items():
+            staged = watcher.staging(task)
             print(
-                f"{arguments.pairs} pairs: ours takes {ratio:.2f} of the provider's time (limit {arguments.limit:.2f})"
+                f"{task}: stager {staged:.0f} s, boto3 {seconds:.1f} s: {seconds / max(staged, 0.5) * 100:.0f} % of its throughput"
             )
-            text = FILES_DAG.format(image=IMAGE, namespace=namespace.name, mib=arguments.mib, files=arguments.files)
-            with Watcher(namespace) as watcher:
-                run_dag(dags, "files", text)
-            (home / "raw").mkdir()
-            plain = raw(options, home / "raw", arguments.files, arguments.mib)
-            for task, seconds in plain.items():
-                staged = watcher.staging(task)
-                print(
-                    f"{task}: stager {staged:.0f} s, boto3 {seconds:.1f} s: {seconds / max(staged, 0.5) * 100:.0f} % of its throughput"
-                )
     if ratio > arguments.limit:
         sys.exit(1)
 
