@@ -85,18 +85,46 @@ class Deployment:
             connection.execute(statement, values)
         connection.close()
 
+    def attempt(self, task: str, run: str | None = None, instance: str | None = None) -> Attempt:
+        """The folders of an attempt whose worker died."""
+        current = Try(id="0199-x", map_index=-1, try_number=1, max_tries=1, retries=0, clears=0, run_started=0.0)
+        identity = TaskIdentity(instance or instance_id(self.store, None), "tidy", run or self.run, task, current)
+        settings = Settings(store_url=self.store.url, work_dir=self.folder / "work")
+        made = Attempt.plan(identity, self.store, settings, os.urandom(6).hex())
+        made.make()
+        (made.outputs / "data").write_text("half")
+        self.debris.append(made)
+        return made
+
+    def clear_meanwhile(self, patch: pytest.MonkeyPatch) -> int:
+        """
+        Run ``clean --deployment --yes`` in this process, with a stand-in for the answers of the database: a clear of ``bad`` between its two
+        questions cannot be made to happen on command.
+
+        :return: its exit code
+        """
+        from airflow_mlops.cli import deployment as module
+        from airflow_mlops.cli.task_states import Task, TaskState
+
+        for name, value in self.environment.items():
+            patch.setenv(name, value)
+        task, asked = Task("tidy", self.run, "bad", -1), []
+
+        def answer(tasks: object) -> dict[Task, TaskState]:
+            asked.append(tasks)
+            moment = datetime(2026, 1, 1, tzinfo=UTC) if len(asked) == 1 else None
+            return {task: TaskState("failed" if moment else "queued", moment)}
+
+        patch.setattr(module, "ask_airflow", answer)
+        return module.clean_deployment(module.Request(module.DEFAULT_AGE, (), None, False), remove=True)
+
     def crash(self, task: str, *, run: str | None = None, instance: str | None = None, script: str = "true") -> Debris:
         """What a worker leaves that dies while the container of a step runs, or has ended."""
-        current = Try(id="0199-x", map_index=-1, try_number=1, max_tries=1, retries=0, clears=0, run_started=0.0)
-        own = instance_id(self.store, None)
-        identity = TaskIdentity(instance or own, "tidy", run or self.run, task, current)
-        settings = Settings(store_url=self.store.url, work_dir=self.folder / "work")
-        attempt = Attempt.plan(identity, self.store, settings, os.urandom(6).hex())
-        attempt.make()
-        self.debris.append(attempt)
-        (attempt.outputs / "data").write_text("half")
+        attempt = self.attempt(task, run, instance)
         labels = [
-            word for name, value in identity.labels(attempt.id).items() for word in ("--label", f"{name}={value}")
+            word
+            for name, value in attempt.identity.labels(attempt.id).items()
+            for word in ("--label", f"{name}={value}")
         ]
         volume = docker("volume", "create", *labels, f"mlops-{attempt.id}")
         container = docker(
@@ -272,23 +300,8 @@ def test_where_somebody_cannot_be_asked_nothing_is_removed(
 def test_a_task_that_is_cleared_meanwhile_keeps_what_it_has(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # A stand-in for the answers of the database: a clear between the two questions cannot be made to happen on command.
-    from airflow_mlops.cli import deployment as module
-    from airflow_mlops.cli.task_states import Task, TaskState
-
     bad = deployment.crash("bad")
-    for name, value in deployment.environment.items():
-        monkeypatch.setenv(name, value)
-    task, asked = Task("tidy", deployment.run, "bad", -1), []
-
-    def answer(tasks: object) -> dict[Task, TaskState]:
-        asked.append(tasks)
-        moment = datetime(2026, 1, 1, tzinfo=UTC) if len(asked) == 1 else None
-        return {task: TaskState("failed" if moment else "queued", moment)}
-
-    monkeypatch.setattr(module, "ask_airflow", answer)
-    request = module.Request(module.DEFAULT_AGE, (), None, False)
-    assert module.clean_deployment(request, remove=True) == 0
+    assert deployment.clear_meanwhile(monkeypatch) == 0
     assert bad.is_whole
     assert "stays: of a task that has not ended" in capsys.readouterr().out
 

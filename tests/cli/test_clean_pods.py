@@ -9,7 +9,6 @@ role. What a crash leaves is laid out by hand, with the names, labels and finali
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -25,11 +24,7 @@ import pytest
 
 pytest.importorskip("airflow")
 
-from airflow_mlops.artifacts import Try, instance_id
 from airflow_mlops.artifacts.attempts import KEPT
-from airflow_mlops.operators.attempt import Attempt
-from airflow_mlops.operators.identity import TaskIdentity
-from airflow_mlops.operators.settings import Settings
 from tests.cli.support import Terminal
 from tests.cli.test_clean_deployment import DAG, Deployment
 from tests.parts.docker import INSTANCE_OF_PODS
@@ -37,6 +32,7 @@ from tests.parts.namespace import temporary_namespace
 from tests.parts.s3 import S3Server, new_bucket
 
 if TYPE_CHECKING:
+    from airflow_mlops.operators.attempt import Attempt
     from tests.parts.airflow_home import RunDag
     from tests.parts.kubernetes import Cluster
     from tests.parts.namespace import Namespace
@@ -67,16 +63,12 @@ class InCluster(Deployment):
             ),
         }
 
-    def attempt(self, task: str, run: str | None = None, instance: str | None = None) -> Attempt:
-        """The folders of an attempt whose worker died."""
-        current = Try(id="0199-x", map_index=-1, try_number=1, max_tries=1, retries=0, clears=0, run_started=0.0)
-        identity = TaskIdentity(instance or instance_id(self.store, None), "tidy", run or self.run, task, current)
-        settings = Settings(store_url=self.store.url, work_dir=self.folder / "work")
-        made = Attempt.plan(identity, self.store, settings, os.urandom(6).hex())
-        made.make()
-        (made.outputs / "data").write_text("half")
-        self.debris.append(made)
-        return made
+    def clear_meanwhile(self, patch: pytest.MonkeyPatch) -> int:
+        """The same: the client has read KUBECONFIG when it was imported, perhaps for another test."""
+        from kubernetes.config import kube_config
+
+        patch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(self.kubeconfig))
+        return super().clear_meanwhile(patch)
 
     def lost(self, task: str, script: str = "true", *, pod: bool = True, **whose: str) -> Lost:
         """What a worker leaves in the cluster that dies while a step's pod runs or has ended, or before there is a pod."""
@@ -258,27 +250,8 @@ def test_evidence_stays_as_long_as_it_is_to_be_kept(deployment: InCluster) -> No
 def test_a_task_that_is_cleared_meanwhile_keeps_its_pod(
     deployment: InCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # A stand-in for the answers of the database: a clear between the two questions cannot be made to happen on command.
-    from datetime import UTC, datetime
-
-    from airflow_mlops.cli import deployment as module
-    from airflow_mlops.cli.task_states import Task, TaskState
-
     bad = deployment.lost("bad")
-    for name, value in deployment.environment.items():
-        monkeypatch.setenv(name, value)
-    # The client has read KUBECONFIG when it was imported, perhaps by another test.
-    extra = {"namespace": deployment.namespace.name, "kube_config_path": str(deployment.kubeconfig)}
-    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps({"conn_type": "kubernetes", "extra": extra}))
-    task, asked = Task("tidy", deployment.run, "bad", -1), []
-
-    def answer(tasks: object) -> dict[Task, TaskState]:
-        asked.append(tasks)
-        moment = datetime(2026, 1, 1, tzinfo=UTC) if len(asked) == 1 else None
-        return {task: TaskState("failed" if moment else "queued", moment)}
-
-    monkeypatch.setattr(module, "ask_airflow", answer)
-    assert module.clean_deployment(module.Request(module.DEFAULT_AGE, (), None, False), remove=True) == 0
+    assert deployment.clear_meanwhile(monkeypatch) == 0
     assert len(bad.there) == 4
     assert "stays: of a task that has not ended" in capsys.readouterr().out
 

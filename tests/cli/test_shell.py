@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import termios
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,12 +163,21 @@ def labels_of_a_visit(user: Terminal) -> dict[str, str]:
 
 
 @contextmanager
-def visitor(user: Terminal) -> Iterator[tuple[subprocess.Popen[bytes], int, bytes]]:
-    """Somebody on a terminal whose shell has begun: the process, the terminal's other end, and what was shown."""
+def visitor(
+    user: Terminal, settings: Mapping[str, str] = SECRETS, size: tuple[int, int] | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], int, bytes]]:
+    """
+    Somebody on a terminal whose shell has begun: the process, the terminal's other end, and what was shown.
+
+    :param settings: further variables of their environment
+    :param size: lines and columns of the terminal
+    """
     controller, terminal = pty.openpty()
+    if size is not None:
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-c", "import os, pty, sys; os.setsid(); " + OWN_TERMINAL, "shell", "last", "measure"],
-        env=user.environment | SECRETS | {"TERM": "xterm"},
+        env=user.environment | settings | {"TERM": "xterm"},
         cwd=user.home,
         stdin=terminal,
         stdout=terminal,

@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +19,9 @@ import pytest
 pytest.importorskip("airflow")
 
 from tests.cli.support import PATIENCE, Said, Terminal
-from tests.cli.test_shell import LOOK, MAKE, OWN_TERMINAL, SECRETS, read_until
+from tests.cli.test_shell import LOOK, MAKE, SECRETS, read_until
 from tests.cli.test_shell import SPEC as ANY_SPEC
+from tests.cli.test_shell import visitor as on_a_terminal
 from tests.parts.namespace import temporary_namespace
 from tests.parts.s3 import S3Server, new_bucket
 
@@ -141,30 +138,9 @@ def test_ctrl_d_leaves(visitor: Visitor) -> None:
     assert visitor.left() == []
 
 
-@contextmanager
-def inside(visitor: Visitor) -> Iterator[tuple[subprocess.Popen[bytes], int, bytes]]:
-    """Somebody on a terminal whose shell has begun: the process, the terminal's other end, and what was shown."""
-    controller, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 97, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-c", "import os, pty, sys; os.setsid(); " + OWN_TERMINAL, "shell", "last", "measure"],
-        env=visitor.user.environment | visitor.settings | {"TERM": "xterm"},
-        cwd=visitor.user.home,
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-    )
-    os.close(terminal)
-    try:
-        seen = read_until(controller, b"leave with exit or Ctrl-D")
-        os.write(controller, b"echo is th''ere\n")
-        yield process, controller, seen + read_until(controller, b"is there")
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        with suppress(OSError):
-            os.close(controller)
+def inside(visitor: Visitor) -> AbstractContextManager[tuple[subprocess.Popen[bytes], int, bytes]]:
+    """The visitor on a terminal whose shell has begun."""
+    return on_a_terminal(visitor.user, visitor.settings, size=(31, 97))
 
 
 @pytest.mark.parametrize("end", ["terminal closed", "SIGTERM", "SIGHUP"])
@@ -263,14 +239,7 @@ with DAG("deployed", schedule=None) as dag:
 def test_a_step_of_a_deployment_on_a_shared_volume_can_be_looked_at(
     run_dag: RunDag, namespace: Namespace, tmp_path: Path
 ) -> None:
-    namespace.claim("shared", tmp_path)
-    volumes = {str(tmp_path): {"persistentVolumeClaim": {"claimName": "shared"}}}
-    settings = {
-        "STORE": f"file://{tmp_path}/store",
-        "WORK_DIR": f"{tmp_path}/work",
-        "KUBERNETES_VOLUMES": json.dumps(volumes),
-        "ALLOWED_NAMESPACES": "*",
-    }
+    settings = namespace.share(tmp_path) | {"ALLOWED_NAMESPACES": "*"}
     environment = {f"AIRFLOW__MLOPS__{name}": value for name, value in settings.items()}
     result: Any = run_dag(
         DAG.replace("NAMESPACE", repr(namespace.name)), env=environment | {"KUBECONFIG": str(namespace.kubeconfig)}

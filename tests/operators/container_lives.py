@@ -29,6 +29,7 @@ from experiment import running
 from installation import prepare, until
 from lives import Steps, kill_worker, lived, supervisor_of
 
+from tests.parts.processes import is_alive
 from tests.parts.proxy import Proxy, Rule
 
 CONTAINER = (
@@ -196,7 +197,7 @@ def killed(window: str, victim: str) -> Callable[[Containers, str], str]:
         for rule in rules:
             rule.released.set()
         state = af.ended(dag_id)
-        until("end of the task process", lambda: not task.is_running() or task.status() == psutil.STATUS_ZOMBIE)
+        until("end of the task process", lambda: not is_alive(task))
         return state
 
     return scenario
@@ -286,7 +287,7 @@ def marked(af: Containers, dag_id: str) -> str:
     (task,) = supervisor.children()
     af.release(dag_id)
     af.mark_failed(dag_id)
-    until("end of the task process", lambda: not task.is_running() or task.status() == psutil.STATUS_ZOMBIE)
+    until("end of the task process", lambda: not is_alive(task))
     # The task process is gone before its program: somebody else sees to that.
     outlived = "outlived" if af.containers(dag_id) else "not outlived"
     until("end of the container", lambda: not af.containers(dag_id), seconds=GRACE + 30)

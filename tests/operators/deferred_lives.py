@@ -24,6 +24,8 @@ from installation import until
 from lives import kill_worker
 from pod_lives import Pods, living, pods_lived
 
+from tests.parts.processes import is_alive
+
 HEALTHY = 5
 """Seconds without a sign of life after which a triggerer is dead."""
 
@@ -56,7 +58,7 @@ class Deferred(Pods):
     def workers(self) -> int:
         """How many supervisors of tasks the executor has."""
         children = psutil.Process(self.processes["scheduler"].pid).children()
-        return sum(child.status() != psutil.STATUS_ZOMBIE for child in children)
+        return sum(map(is_alive, children))
 
     def lose_triggerer(self) -> None:
         """Kill it, and the process in which its triggers run."""
@@ -91,22 +93,24 @@ def of_a_restarted_triggerer(af: Deferred, dag_id: str) -> str:
     return af.go_on(dag_id)
 
 
-def that_ended_without_a_triggerer(af: Deferred, dag_id: str) -> str:
-    """Nobody is there when the program ends."""
+def _ended_alone(af: Deferred, dag_id: str) -> None:
+    """Run a program that ends while nobody is there."""
     af.wait(dag_id)
     af.lose_triggerer()
     af.path("go", dag_id).touch()
     until("ended pod", lambda: af.has_ended(dag_id))
+
+
+def that_ended_without_a_triggerer(af: Deferred, dag_id: str) -> str:
+    """Nobody is there when the program ends."""
+    _ended_alone(af, dag_id)
     af.start_triggerer()
     return af.ended(dag_id)
 
 
 def that_ended_and_was_deleted(af: Deferred, dag_id: str) -> str:
     """Its pod is deleted by somebody while nobody watches."""
-    af.wait(dag_id)
-    af.lose_triggerer()
-    af.path("go", dag_id).touch()
-    until("ended pod", lambda: af.has_ended(dag_id))
+    _ended_alone(af, dag_id)
     af.delete(dag_id, "--force", "--grace-period=0")
     af.start_triggerer()
     return af.ended(dag_id)

@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "state_model"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import psutil
 from experiment import running
 from installation import Airflow, prepare, until
+
+from tests.parts.processes import is_alive
 
 PROGRAM = "echo ran >> {ran}; [ -s {fail} ] && sed -i 1d {fail} && exit 3; wc -l < {ran} > $MLOPS_OUTPUT_N"
 STEP = (
@@ -74,14 +77,6 @@ class Steps(Airflow):
     def tries(self, dag_id: str) -> list[dict[str, Any]]:
         """What the database says of them."""
         return [{**row, "dag_id": dag_id} for row in self.rows(dag_id) if row["try_number"] and row["state"]]
-
-
-def _lives(number: int) -> bool:
-    """Whether a process runs: one that has ended stays until somebody asks for its exit code."""
-    try:
-        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def kill_worker(supervisor: int) -> None:
@@ -181,7 +176,7 @@ def process_of_a_lost_worker(af: Steps, dag_id: str) -> str:
         process.send_signal(signal.SIGKILL)
     af.release(dag_id)
     state = af.ended(dag_id)
-    left = [number for number in pid.read_text().split() if _lives(int(number))]
+    left = [number for number in pid.read_text().split() if is_alive(int(number))]
     return f"{state}, but {left} live" if left else state
 
 

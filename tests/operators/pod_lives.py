@@ -41,6 +41,7 @@ from installation import prepare, until
 from lives import Steps, kill_worker, lived, supervisor_of
 
 from tests.parts.kubernetes_proxy import proxied_kubeconfig
+from tests.parts.processes import is_alive
 
 if TYPE_CHECKING:
     from tests.parts.proxy import Proxy
@@ -147,7 +148,7 @@ def created_by_two(deed: Any) -> Callable[[Pods, str], str]:
         af.release(dag_id)
         until("running pod", af.path("ran", dag_id).exists)
         creation.released.set()
-        until("end of the task process", lambda: not task.is_running() or task.status() == psutil.STATUS_ZOMBIE)
+        until("end of the task process", lambda: not is_alive(task))
         pods = len(af.containers(dag_id))
         af.path("go", dag_id).touch()
         return f"{af.ended(dag_id)}, {pods} left"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.operators.test_daemon_away import ends_shown, shown_lines, until
+from tests.operators.printing_step import LINES, PrintingStep, ends_shown, shown_lines, until
 from tests.parts.kubernetes_proxy import (
     GONE,
     GONE_IN_WATCH,
@@ -46,10 +45,6 @@ with DAG("NAME", schedule=None) as dag:
     KubernetesContainerOperator(task_id="step", image="mlops-busybox:1", command=["sh", "-c", PROGRAM], outputs={"n": "integer"},
                                 retry_delay=timedelta(0), volumes=[{"source": "NAME", "target": "/seen"}], **MORE)
 """
-LINES = (
-    "cd /seen; echo ran >> ran; n=0; until [ -e go ] || [ $n = 3000 ]; do n=$((n+1)); echo line $n.; sleep 0.1; done; "
-    "echo last line; wc -l < ran > $MLOPS_OUTPUT_N"
-)
 WATCH = r"GET .*[?&]watch="
 LOG = r"GET .*/pods/[^/]+/log"
 READ = r"GET .*/pods/[^/?]+(\?|$)"
@@ -69,7 +64,7 @@ REQUESTS = (
 """All that a step asks of an API server."""
 
 
-class Step:
+class Step(PrintingStep):
     """A step that prints lines until it may end, run through a proxy of its own."""
 
     def __init__(
@@ -100,23 +95,17 @@ class Step:
         :param waiter: who waits for the pod
         """
         keywords = {"namespace": self.namespace.name, "deferrable": waiter == "triggerer", **(more or {})}
-        text = DAG.replace("PROGRAM", repr(LINES)).replace("NAME", self.name).replace("MORE", repr(keywords))
+        text = (
+            DAG.replace("PROGRAM", repr(f"cd /seen; {LINES}"))
+            .replace("NAME", self.name)
+            .replace("MORE", repr(keywords))
+        )
         settings = self._settings | {name.upper(): value for name, value in settings.items()}
         env = {
             "KUBECONFIG": str(self.kubeconfig),
             **{f"AIRFLOW__MLOPS__{name}": value for name, value in settings.items()},
         }
         return self._pool.submit(self._run_dag, text, env=env)
-
-    def runs(self) -> None:
-        """Wait until the program does."""
-        until((self.folder / "ran").exists, seconds=180)
-
-    def ran(self) -> int:
-        return len((self.folder / "ran").read_text().splitlines())
-
-    def may_end(self) -> None:
-        (self.folder / "go").touch()
 
     def failed(self, seconds: float = 60) -> None:
         """Wait until the first try has."""
@@ -258,20 +247,7 @@ def test_an_api_server_that_is_away_for_a_minute_costs_nothing(new_step: NewStep
         step = new_step(f"{deed}-{waiter}")
         done = step.start(waiter, daemon_patience="150")
         step.runs()
-        if deed == "stall":
-            step.proxy.flows.clear()
-        else:
-            rule = step.proxy.rule("", "cut" if deed == "cut" else "fail", answer=MAINTENANCE)
-            step.proxy.cut_all()
-        # The outage itself: its length is what is tested. The program ends in the middle of it.
-        over = threading.Event()
-        over.wait(30)
-        step.may_end()
-        over.wait(30)
-        if deed == "stall":
-            step.proxy.flows.set()
-        else:
-            rule.released.set()
+        step.goes_through(deed, 60, answer=MAINTENANCE)
         return step, done
 
     namespace = None
@@ -287,11 +263,7 @@ def test_an_api_server_that_is_away_for_too_long_is_an_infrastructure_failure_an
 ) -> None:
     done = step.start(daemon_patience="2")
     step.runs()
-    rule = step.proxy.rule("", "cut")
-    step.proxy.cut_all()
-    step.failed()
-    rule.released.set()
-    step.may_end()
+    step.is_away_for_too_long()
     result = done.result()
     assert result.tasks == {"step": "success"}, result.log[-8000:]
     assert "infrastructure: step 'step': the Kubernetes API server has not answered for" in result.log

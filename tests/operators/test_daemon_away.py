@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import re
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import docker
 import pytest
 
+from tests.operators.printing_step import LINES, PrintingStep, ends_shown, shown_lines, until
 from tests.parts.docker import containers
 from tests.parts.proxy import Proxy, proxied
 
@@ -30,13 +28,9 @@ with DAG("NAME", schedule=None) as dag:
     DockerContainerOperator(task_id="step", image="mlops-busybox:1", command=["sh", "-c", PROGRAM], outputs={"n": "integer"},
                             retry_delay=timedelta(0), volumes=[{"source": FOLDER, "target": FOLDER}])
 """
-LINES = (
-    "echo ran >> ran; n=0; until [ -e go ] || [ $n = 3000 ]; do n=$((n+1)); echo line $n.; sleep 0.1; done; "
-    "echo last line; wc -l < ran > $MLOPS_OUTPUT_N"
-)
 
 
-class Step:
+class Step(PrintingStep):
     """A step that prints lines until it may end, run through a proxy of its own."""
 
     def __init__(self, run_dag: RunDag, folder: Path, real: str, name: str, pool: ThreadPoolExecutor) -> None:
@@ -59,16 +53,6 @@ class Step:
         }
         return self._pool.submit(self._run_dag, text, env=env)
 
-    def runs(self) -> None:
-        """Wait until the program does."""
-        until((self.folder / "ran").exists, seconds=180)
-
-    def ran(self) -> int:
-        return len((self.folder / "ran").read_text().splitlines())
-
-    def may_end(self) -> None:
-        (self.folder / "go").touch()
-
     def failed(self) -> None:
         """Wait until the first try has."""
         until(lambda: [*self.folder.glob("store/**/failure-1.json")])
@@ -77,26 +61,6 @@ class Step:
         """The one that there is."""
         (found,) = self.daemon.containers(all=True, filters={"label": f"mlops.dag={self.name}"})
         return dict(found)
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """Await a condition."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise TimeoutError
-
-
-def shown_lines(log: str) -> list[int]:
-    """Numbers of the lines that a step's log shows, in order."""
-    return [int(number) for number in re.findall(r"line (\d+)\.", log)]
-
-
-def ends_shown(log: str) -> int:
-    """How often the log shows the last line; the command itself is there, too."""
-    return len(re.findall("(?<!echo )last line", log))
 
 
 @pytest.fixture
@@ -126,20 +90,7 @@ def test_a_daemon_that_is_away_for_two_minutes_costs_nothing(
         step = Step(run_dag, folder, docker_daemon, f"{deed}-{seconds}", pool)
         done = step.start(daemon_patience="150")
         step.runs()
-        if deed == "stall":
-            step.proxy.flows.clear()
-        else:
-            rule = step.proxy.rule("", "cut" if deed == "cut" else "fail")
-            step.proxy.cut_all()
-        # The outage itself: its length is what is tested. The program ends in the middle of it.
-        over = threading.Event()
-        over.wait(seconds / 2)
-        step.may_end()
-        over.wait(seconds / 2)
-        if deed == "stall":
-            step.proxy.flows.set()
-        else:
-            rule.released.set()
+        step.goes_through(deed, seconds)
         result = done.result()
         step.proxy.close()
         return step, result
@@ -157,11 +108,7 @@ def test_a_daemon_that_is_away_for_two_minutes_costs_nothing(
 def test_a_daemon_that_is_away_for_too_long_is_an_infrastructure_failure_and_the_next_try_follows(step: Step) -> None:
     done = step.start(daemon_patience="2")
     step.runs()
-    rule = step.proxy.rule("", "cut")
-    step.proxy.cut_all()
-    step.failed()
-    rule.released.set()
-    step.may_end()
+    step.is_away_for_too_long()
     result = done.result()
     assert result.tasks == {"step": "success"}, result.log
     assert "has not answered for" in result.log and "daemon_patience" in result.log

@@ -80,14 +80,7 @@ def on_s3(run_dag: RunDag, namespace: Namespace, cluster_s3: S3Server) -> Deploy
 
 @pytest.fixture
 def on_volume(run_dag: RunDag, namespace: Namespace, tmp_path: Path) -> Deployment:
-    namespace.claim("shared", tmp_path)
-    volumes = {str(tmp_path): {"persistentVolumeClaim": {"claimName": "shared"}}}
-    settings = {
-        "STORE": f"file://{tmp_path}/store",
-        "WORK_DIR": f"{tmp_path}/work",
-        "KUBERNETES_VOLUMES": json.dumps(volumes),
-    }
-    return Deployment(run_dag, namespace, settings)
+    return Deployment(run_dag, namespace, namespace.share(tmp_path))
 
 
 CHAIN = """

@@ -26,7 +26,7 @@ import pytest
 
 from tests.parts.airflow_home import airflow_settings
 from tests.parts.images import ROOT
-from tests.parts.processes import start_server, stop_server
+from tests.parts.processes import is_alive, start_server, stop_server
 from tests.parts.s3 import free_port
 
 pytestmark = [pytest.mark.airflow, pytest.mark.docker, pytest.mark.slow]
@@ -169,6 +169,6 @@ def test_a_container_outlives_its_worker_and_the_supervisor_of_a_local_executor(
         until(f"end of {dag}", lambda dag=dag: installation.state(dag)[0] in ("success", "failed"))
         assert installation.state(dag) == ("success", 2)
         assert (installation.folder / f"ran-{dag}").read_text() == "ran\n"
-    until("end of the orphan", lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
+    until("end of the orphan", lambda: not is_alive(orphan))
     assert [containers(dag) for dag in before] == [[], []]
     assert [*(installation.folder / "work").iterdir()] == []

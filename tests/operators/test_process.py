@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from tests.parts.processes import is_alive
+
 if TYPE_CHECKING:
     from tests.parts.airflow_home import RunDag
 
@@ -24,14 +26,6 @@ HEAD = """
     def step(task_id, script, cls=ProcessContainerOperator, **kwargs):
         return cls(task_id=task_id, command=["sh", "-c", script], dag=dag, **kwargs)
 """
-
-
-def _lives(number: int) -> bool:
-    """Whether a process runs: one that has ended stays until somebody asks for its exit code."""
-    try:
-        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def path_of(uri: str) -> Path:
@@ -145,7 +139,7 @@ def test_a_child_that_left_its_session_cannot_change_what_was_committed(run_dag:
         + f'    step = ProcessContainerOperator(task_id="step", command=["sh", "-c", {program!r}], outputs={{"d": "dataset"}}, dag=dag)'
     )
     assert result.state == "success", result.log
-    assert not _lives(int((tmp_path / "pid").read_text()))
+    assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
 def test_a_secret_in_the_name_of_an_output_is_written_down_nowhere(run_dag: RunDag, tmp_path: Path) -> None:

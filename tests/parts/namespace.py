@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -81,6 +82,16 @@ class Namespace:
                 "spec": {**claim, "resources": {"requests": size}},
             },
         )
+
+    def share(self, folder: Path) -> dict[str, str]:
+        """Claim a folder of this host as a volume of workers and pods; settings of ``[mlops]`` that put a deployment's files there."""
+        self.claim("shared", folder)
+        volumes = {str(folder): {"persistentVolumeClaim": {"claimName": "shared"}}}
+        return {
+            "STORE": f"file://{folder}/store",
+            "WORK_DIR": f"{folder}/work",
+            "KUBERNETES_VOLUMES": json.dumps(volumes),
+        }
 
     def pods(self, selector: str = "") -> list[dict[str, Any]]:
         """Its pods."""

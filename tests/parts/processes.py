@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from tests.parts.requirement import Unavailable
 
 LOG_TAIL = 2000
@@ -51,6 +53,15 @@ def start_server(
             raise Unavailable(f"{command[0]} {state}; the end of {log}:\n{log.read_text(errors='replace')[-LOG_TAIL:]}")
         time.sleep(0.05)
     return process.pid
+
+
+def is_alive(process: psutil.Process | int) -> bool:
+    """Whether a process runs: one that has ended stays until somebody asks for its exit code."""
+    try:
+        found = psutil.Process(process) if isinstance(process, int) else process
+        return bool(found.is_running() and found.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def stop_server(pid: int, seconds: float = 20) -> None:

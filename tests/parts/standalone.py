@@ -28,6 +28,7 @@ import pytest
 
 from tests.parts.airflow_home import airflow_settings
 from tests.parts.images import ROOT
+from tests.parts.processes import is_alive
 from tests.parts.s3 import free_port
 
 UP_SECONDS = 420
@@ -190,7 +191,7 @@ class Standalone:
             os.killpg(self.pid, signal.SIGINT)
         psutil.wait_procs(family, timeout=5)
         self._end([*family, *self._family()])
-        left = [process for process in {*family, *self._family()} if _lives(process)]
+        left = [process for process in {*family, *self._family()} if is_alive(process)]
         self._client.close()
         assert not left, f"still there after airflow standalone was stopped: {left}"
 
@@ -378,13 +379,6 @@ class Standalone:
 def has_git() -> bool:
     """Whether a bundle of DAGs may be a Git repository here."""
     return find_spec("airflow.providers.git") is not None and shutil.which("git") is not None
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture(scope="session")
