@@ -30,7 +30,40 @@ const (
 	openToAll = 0o777
 )
 
-func stageIn(ctx context.Context, job *Job) error {
+func stageIn(ctx context.Context, job *Job) (Carried, error) {
+	if err := makeFolders(job); err != nil {
+		return Carried{}, err
+	}
+	opened := &buckets{}
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(parallel)
+	fetch := &fetcher{opened, work}
+	for _, input := range job.In {
+		if err := fetch.input(ctx, job.Root, input); err != nil {
+			_ = work.Wait()
+			return Carried{}, err
+		}
+	}
+	for _, file := range job.Files {
+		work.Go(func() error { return fetch.file(ctx, filepath.Join(job.Root, file.Path), file) })
+	}
+	if job.Checkpoint != nil {
+		if err := fetch.checkpoint(ctx, job); err != nil {
+			_ = work.Wait()
+			return Carried{}, err
+		}
+	}
+	if job.Source != nil {
+		work.Go(func() error { return fetch.source(ctx, filepath.Join(job.Root, "source"), *job.Source) })
+	}
+	if err := work.Wait(); err != nil {
+		return Carried{}, err
+	}
+	return verify(job)
+}
+
+// makeFolders makes what the program finds, where nobody has: a step without inputs has no "stager in".
+func makeFolders(job *Job) error {
 	syscall.Umask(0)
 	written := []string{"outputs", "tmp"}
 	if job.Source != nil {
@@ -49,35 +82,7 @@ func stageIn(ctx context.Context, job *Job) error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(job.Root, "inputs"), 0o755); err != nil {
-		return err
-	}
-	opened := &buckets{}
-	work, ctx := errgroup.WithContext(ctx)
-	work.SetLimit(parallel)
-	fetch := &fetcher{opened, work}
-	for _, input := range job.In {
-		if err := fetch.input(ctx, job.Root, input); err != nil {
-			_ = work.Wait()
-			return err
-		}
-	}
-	for _, file := range job.Files {
-		work.Go(func() error { return fetch.file(ctx, filepath.Join(job.Root, file.Path), file) })
-	}
-	if job.Checkpoint != nil {
-		if err := fetch.checkpoint(ctx, job); err != nil {
-			_ = work.Wait()
-			return err
-		}
-	}
-	if job.Source != nil {
-		work.Go(func() error { return fetch.source(ctx, filepath.Join(job.Root, "source"), *job.Source) })
-	}
-	if err := work.Wait(); err != nil {
-		return err
-	}
-	return verify(job)
+	return os.MkdirAll(filepath.Join(job.Root, "inputs"), 0o755)
 }
 
 type fetcher struct {
@@ -299,31 +304,29 @@ func unpack(archive *tar.Reader, target string, entry *tar.Header) error {
 }
 
 // verify compares what came with what was committed.
-func verify(job *Job) error {
+func verify(job *Job) (Carried, error) {
+	carried := Carried{}
 	for _, input := range job.In {
 		target := filepath.Join(job.Root, "inputs", input.Path)
 		found, isTree, err := scan(target)
 		if err != nil {
-			return err
+			return carried, err
 		}
-		var size int64
-		for _, file := range found {
-			size += file.Size
-		}
+		size := carried.add(found)
 		if input.Size != nil && size != *input.Size {
-			return artifactf("%s was changed after its commit: it has %d bytes, and %d were committed; clear the step that made it to make it again", input.URI, size, *input.Size)
+			return carried, artifactf("%s was changed after its commit: it has %d bytes, and %d were committed; clear the step that made it to make it again", input.URI, size, *input.Size)
 		}
 		if input.Digest == "" {
 			continue
 		}
 		if err := hashAll(target, found); err != nil {
-			return err
+			return carried, err
 		}
 		if digest := digestOf(found, isTree); digest != input.Digest {
-			return artifactf("%s was changed after its commit: it has digest %s, and %s was committed; clear the step that made it to make it again", input.URI, digest, input.Digest)
+			return carried, artifactf("%s was changed after its commit: it has digest %s, and %s was committed; clear the step that made it to make it again", input.URI, digest, input.Digest)
 		}
 	}
-	return nil
+	return carried, nil
 }
 
 func hashAll(target string, files []Sealed) error {

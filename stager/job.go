@@ -10,6 +10,9 @@ import (
 	"strings"
 )
 
+// version of jobs that this program can do.
+const version = 2
+
 // Job says what to carry. Keys are whole keys of the bucket; paths are relative to Root.
 type Job struct {
 	Version    int         `json:"version"`
@@ -62,8 +65,8 @@ func readJob(text string) (*Job, error) {
 	if err := decoder.Decode(job); err != nil {
 		return nil, fmt.Errorf("MLOPS_STAGER_JOB cannot be read: %w; the stager image and the package must be of the same release", err)
 	}
-	if job.Version != 1 {
-		return nil, fmt.Errorf("MLOPS_STAGER_JOB has version %d, and this stager knows version 1; the stager image and the package must be of the same release", job.Version)
+	if job.Version != version {
+		return nil, fmt.Errorf("MLOPS_STAGER_JOB has version %d, and this stager knows version %d; the stager image and the package must be of the same release", job.Version, version)
 	}
 	if !path.IsAbs(job.Root) {
 		return nil, fmt.Errorf("MLOPS_STAGER_JOB: root %q is no absolute path", job.Root)

@@ -8,7 +8,7 @@
 // its hook after the start, which returns when it heeds signals: the first process of a container that has no handler yet does not get them.
 //
 // What to carry is in the variable MLOPS_STAGER_JOB, as the package's operators write it; credentials are in the environment, under the names
-// that each cloud's own tools use. What went wrong is in the container's termination message, one JSON object.
+// that each cloud's own tools use. What was carried, or what went wrong, is in the container's termination message, one JSON object.
 package main
 
 import (
@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // Exit codes: what another try may cure, and what it may not.
@@ -57,7 +58,25 @@ func main() {
 	os.Exit(exitUsage)
 }
 
+// Carried is what was brought, or put into the store: artifacts, not the step's code or its checkpoint.
+type Carried struct {
+	Files   int     `json:"files"`
+	Bytes   int64   `json:"bytes"`
+	Seconds float64 `json:"seconds"`
+}
+
+// add counts the files of an artifact, and returns its bytes.
+func (c *Carried) add(files []Sealed) int64 {
+	var size int64
+	for _, file := range files {
+		size += file.Size
+	}
+	c.Files, c.Bytes = c.Files+len(files), c.Bytes+size
+	return size
+}
+
 func run(mode string, ended <-chan os.Signal) int {
+	began, carried := time.Now(), Carried{}
 	job, err := readJob(os.Getenv("MLOPS_STAGER_JOB"))
 	if err == nil {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -65,15 +84,24 @@ func run(mode string, ended <-chan os.Signal) int {
 		if mode == "in" {
 			// Nothing is worth finishing if the pod goes while it is still being filled.
 			go func() { <-ended; cancel() }()
-			err = stageIn(ctx, job)
+			carried, err = stageIn(ctx, job)
 		} else {
-			if err = sayReady(os.Getenv("MLOPS_STAGER_JOB")); err == nil {
+			// The program may be there before: this one was restarted then, and the folders are there.
+			if err = makeFolders(job); err == nil {
+				err = sayReady(os.Getenv("MLOPS_STAGER_JOB"))
+			}
+			if err == nil {
 				<-ended
-				err = stageOut(ctx, job)
+				began = time.Now()
+				carried, err = stageOut(ctx, job)
 			}
 		}
 	}
 	if err == nil {
+		carried.Seconds = time.Since(began).Round(time.Millisecond).Seconds()
+		message, _ := json.Marshal(carried)
+		fmt.Println(string(message))
+		say(message)
 		return 0
 	}
 	code, class := exitInfrastructure, "infrastructure"
@@ -87,11 +115,15 @@ func run(mode string, ended <-chan os.Signal) int {
 	}
 	message, _ := json.Marshal(map[string]string{"class": class, "message": string(text)})
 	fmt.Fprintln(os.Stderr, string(message))
-	// Kubernetes keeps at most 4096 bytes. A message that cannot be written is in the log.
+	say(message)
+	return code
+}
+
+// say leaves a message in the pod's status. Kubernetes keeps at most 4096 bytes; one that cannot be written is in the log.
+func say(message []byte) {
 	file := os.Getenv("MLOPS_TERMINATION_MESSAGE")
 	if file == "" {
 		file = terminationMessage
 	}
 	_ = os.WriteFile(file, message, 0o644)
-	return code
 }

@@ -56,11 +56,12 @@ func (e *refused) Error() string { return e.message }
 
 func refusedf(format string, values ...any) error { return &refused{fmt.Sprintf(format, values...)} }
 
-func stageOut(ctx context.Context, job *Job) error {
+func stageOut(ctx context.Context, job *Job) (Carried, error) {
+	carried := Carried{}
 	opened := &buckets{}
 	bucket, err := opened.get(ctx, job.Out.Bucket)
 	if err != nil {
-		return err
+		return carried, err
 	}
 	// The checkpoint first: the next try needs it most where there is no time for more.
 	if job.Checkpoint != nil {
@@ -70,30 +71,31 @@ func stageOut(ctx context.Context, job *Job) error {
 			// The outputs are there all the same.
 			fmt.Fprintf(os.Stderr, "the checkpoint is not kept: %v\n", err)
 		} else if err != nil {
-			return fmt.Errorf("the checkpoint cannot be put into the store: %w", err)
+			return carried, fmt.Errorf("the checkpoint cannot be put into the store: %w", err)
 		}
 	}
 	if givenUp(ctx, bucket, job.Out) {
-		return nil
+		return carried, nil
 	}
 	record := Record{Version: 1, Outputs: map[string]Output{}}
 	folder := filepath.Join(job.Root, "outputs")
 	for name, file := range job.Out.Outputs {
 		output, err := putOutput(ctx, bucket, job.Out.Key, folder, path.Join(name, file))
 		if err != nil {
-			return fmt.Errorf("output '%s' cannot be put into the store: %w", name, err)
+			return carried, fmt.Errorf("output '%s' cannot be put into the store: %w", name, err)
 		}
+		carried.add(output.Files)
 		record.Outputs[name] = output
 	}
 	content, err := json.Marshal(record)
 	if err != nil {
-		return err
+		return carried, err
 	}
 	put := func() error { return bucket.WriteAll(ctx, path.Join(job.Out.Key, job.Out.Record), content, nil) }
 	if err := again(ctx, put); err != nil {
-		return fmt.Errorf("the record of the outputs cannot be put into the store: %w", err)
+		return carried, fmt.Errorf("the record of the outputs cannot be put into the store: %w", err)
 	}
-	return nil
+	return carried, nil
 }
 
 // givenUp tells whether nobody waits for the outputs any more: the attempt was stopped, or removed. What would be uploaded now, nobody would

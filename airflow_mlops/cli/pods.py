@@ -144,6 +144,7 @@ def sketch(pipeline: Pipeline, planned: Planned, dag: Any, settings: Settings, v
         attempt.source_digest = f"sha256:{words.word('digest of the code')}"
     if operator.checkpoint:
         attempt.checkpoint = store.local_path(identity.place.checkpoint_key)
+    attempt.sealed = words.word("seal of the attempt").encode()
     attempt.invocation = Invocation(
         image=planned.image,
         command=planned.argv,
@@ -155,7 +156,7 @@ def sketch(pipeline: Pipeline, planned: Planned, dag: Any, settings: Settings, v
     )
     ti = SimpleNamespace(dag_id=identity.dag_id, task_id=identity.task_id, map_index=-1, try_number=1)
     operator.context_of_try = {"ti": ti, "run_id": identity.run_id, "dag": dag}
-    return Sketch(operator, attempt, words, notes, _credentials(settings, assumed, store, attempt))
+    return Sketch(operator, attempt, words, notes, _credentials(settings, assumed, operator, attempt))
 
 
 def _assumed(settings: Settings, words: StandIns) -> tuple[Settings, tuple[str, ...]]:
@@ -237,11 +238,15 @@ def _lies_at(artifact: Artifact, store: Store) -> Path | None:
     return imported_file(artifact.uri)
 
 
-def _credentials(settings: Settings, assumed: Settings, store: Store, attempt: Attempt) -> dict[str, str]:
+def _credentials(
+    settings: Settings, assumed: Settings, operator: KubernetesStepOperator, attempt: Attempt
+) -> dict[str, str]:
     """Variables of the stager that would be in the pod's secret; their values are nobody's to show."""
+    from airflow_mlops.operators.kubernetes_files import needs_stager
+    from airflow_mlops.operators.kubernetes_volumes import shares_files
     from airflow_mlops.operators.stager_job import credentials_of
 
-    if store.local_path(attempt.key) is not None:
+    if shares_files(attempt) or not needs_stager(operator, attempt):
         return {}
     names = credentials_of(assumed) or (_KEYS if settings.store_conn_id is not None else ())
     return dict.fromkeys(names, "")

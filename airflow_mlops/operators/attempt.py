@@ -35,6 +35,7 @@ class Attempt:
     :param workspace: scratch folder of the attempt on the worker; gone when the attempt is over
     :param outputs: folder that the program's outputs go to
     :param staged: where each artifact input lies on the worker: the path within the contract's ``inputs`` folder, and the file or folder
+    :param sealed: its seal as it is written; ``None`` if this process did not write it
     :param secret_files: values of the secrets that are given as files
     :param adopted: whether an earlier try started it
     :param parent: process id of the supervisor; another one later means that it has died
@@ -52,6 +53,7 @@ class Attempt:
     source_digest: str | None = None
     inputs: ResolvedInputs | None = None
     invocation: Invocation | None = None
+    sealed: bytes | None = None
     adopted: bool = False
     parent: int = field(default_factory=os.getppid)
 

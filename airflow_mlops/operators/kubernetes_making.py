@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts import NotFound
+from airflow_mlops.artifacts.outputs import Collected
 from airflow_mlops.artifacts.uploads import collect_uploaded
 from airflow_mlops.operators.failures import CannotStart, InfrastructureFailure, PolicyViolation, Superseded
 from airflow_mlops.operators.kubernetes_api import Pods
 from airflow_mlops.operators.kubernetes_connection import client_of, hook_of, namespace_of
 from airflow_mlops.operators.kubernetes_earlier import remove
+from airflow_mlops.operators.kubernetes_files import needs_stager, uploads
 from airflow_mlops.operators.kubernetes_names import annotations_of, labels_of, pod_name
 from airflow_mlops.operators.kubernetes_pod import secret_keys
 from airflow_mlops.operators.kubernetes_request import as_manifest, completed, requested
@@ -19,10 +21,9 @@ from airflow_mlops.operators.kubernetes_state import STEP, upload_failure
 from airflow_mlops.operators.kubernetes_volumes import open_folders, shares_files
 from airflow_mlops.operators.ownership import ensure_owner
 from airflow_mlops.operators.policy_pods import check_pod
-from airflow_mlops.operators.stager_job import bring_local_inputs, credentials_of, drop_local_inputs
+from airflow_mlops.operators.stager_job import bring_local_inputs, credentials_of, drop_local_inputs, staged
 
 if TYPE_CHECKING:
-    from airflow_mlops.artifacts.outputs import Collected
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.kubernetes import KubernetesStepOperator
 
@@ -52,7 +53,7 @@ def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -
     :raises BadStep: if what the step asks for is no pod
     :raises PolicyViolation: if it asks for more than the deployment gives
     """
-    credentials, brought = bring_files(attempt)
+    credentials, brought = bring_files(operator, attempt)
     secrets = secret_keys(attempt, credentials)
     pod = completed(
         operator, attempt, requested(operator, attempt, brought, credentials), hook_of(operator.pod_keywords)
@@ -62,7 +63,7 @@ def create_pod(operator: KubernetesStepOperator, attempt: Attempt, pods: Pods) -
     return create_with_secret(operator, attempt, pods, pod, secrets)
 
 
-def bring_files(attempt: Attempt) -> tuple[dict[str, str], dict[str, str]]:
+def bring_files(operator: KubernetesStepOperator, attempt: Attempt) -> tuple[dict[str, str], dict[str, str]]:
     """
     Put an attempt's files to where its pod finds them.
 
@@ -71,7 +72,8 @@ def bring_files(attempt: Attempt) -> tuple[dict[str, str], dict[str, str]]:
     if shares_files(attempt):
         open_folders(attempt)
         return {}, {}
-    return credentials_of(attempt.settings), bring_local_inputs(attempt)
+    credentials = credentials_of(attempt.settings) if needs_stager(operator, attempt) else {}
+    return credentials, bring_local_inputs(attempt)
 
 
 def create_with_secret(
@@ -129,7 +131,10 @@ def collected(operator: KubernetesStepOperator, attempt: Attempt, pod: Any) -> C
     :raises InfrastructureFailure: if it did not get there
     :raises OutputInvalid: if something is missing or wrong
     """
-    drop_local_inputs(attempt.store, attempt.key)
+    if staged(attempt):
+        drop_local_inputs(attempt.store, attempt.key)
+    if not uploads(operator):
+        return Collected()
     try:
         return collect_uploaded(attempt.store, attempt.key, operator.outputs)
     except NotFound as error:

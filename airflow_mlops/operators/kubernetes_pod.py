@@ -9,14 +9,13 @@ its labels to it and calls the deployment's ``pod_mutation_hook`` on the whole.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.operators.contract import CONTAINER_ROOT
-from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.kubernetes_api import FINALIZER, GATE
 from airflow_mlops.operators.kubernetes_names import PREFIX, STOP_GRACE, annotations_of, labels_of, pod_name
-from airflow_mlops.operators.kubernetes_state import STAGE_IN, STAGE_OUT, STEP
+from airflow_mlops.operators.kubernetes_state import STAGE_OUT, STEP
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt
@@ -34,9 +33,7 @@ NOBODY = 65532
 VOLUME = "volume-"
 """How the names of a step's own volumes begin, by their number."""
 
-_FILES = "mlops"
 _SECRET = "mlops-secret"  # noqa: S105 - the name of a volume
-_STAGER_RESOURCES: Manifest = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}
 MERGED_BY = {
     "containers": "name",
     "initContainers": "name",
@@ -53,6 +50,23 @@ MERGED_BY = {
 """Lists whose items are merged one by one, and what tells the items apart, as Kubernetes' own strategic merge does."""
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """
+    What brings an attempt's files into its pod, and out of it.
+
+    :param volumes: of the pod
+    :param mounts: of the program's container
+    :param init_containers: what runs before the program, and beside it
+    :param annotations: of the pod, for volumes that are made of them
+    """
+
+    volumes: Sequence[Manifest]
+    mounts: Sequence[Manifest]
+    init_containers: Sequence[Manifest] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
 def user_of_pods() -> int:
     """The user that programs run as: the worker's, unless that is root."""
     return os.getuid() or NOBODY
@@ -63,11 +77,11 @@ def group_of_pods() -> int:
     return os.getgid() if os.getuid() else NOBODY
 
 
-def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Manifest) -> Manifest:
+def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Files) -> Manifest:
     """
     The pod of an attempt, before what the step asks for is merged into it.
 
-    :param files: what brings files in and out: ``volumes``, ``mounts`` of the program, and ``initContainers``
+    :param files: what brings files in and out
     """
     invocation = attempt.invocation
     assert invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
@@ -76,7 +90,7 @@ def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Manif
         {"name": name, "valueFrom": {"secretKeyRef": {"name": pod_name(attempt.id), "key": f"env.{name}"}}}
         for name in invocation.secret_environment
     ]
-    volumes, mounts = list(files["volumes"]), list(files["mounts"])
+    volumes, mounts = list(files.volumes), list(files.mounts)
     if shm := operator.step_resources.shm:
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(shm)}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 - in the container
@@ -106,7 +120,7 @@ def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Manif
     if invocation.working_directory:
         step["workingDir"] = invocation.working_directory
     user = user_of_pods()
-    has_stager = bool(files["initContainers"])
+    uploads = any(container["name"] == STAGE_OUT for container in files.init_containers)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -115,6 +129,7 @@ def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Manif
             "labels": labels_of(attempt.identity, attempt.id, operator.kind),
             "annotations": {
                 **annotations_of(attempt.identity, attempt.id),
+                **files.annotations,
                 f"{PREFIX}/{STOP_GRACE}": str(operator.grace_seconds()),
             },
             "finalizers": [FINALIZER],
@@ -122,7 +137,7 @@ def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Manif
         "spec": {
             "restartPolicy": "Never",
             "schedulingGates": [{"name": GATE}],
-            "terminationGracePeriodSeconds": UPLOAD_GRACE if has_stager else operator.grace_seconds(),
+            "terminationGracePeriodSeconds": UPLOAD_GRACE if uploads else operator.grace_seconds(),
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": {
@@ -133,7 +148,7 @@ def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Manif
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "initContainers": files["initContainers"],
+            "initContainers": list(files.init_containers),
             "containers": [step],
             "volumes": volumes,
         },
@@ -168,59 +183,6 @@ def container_resources(operator: KubernetesStepOperator) -> Manifest:
     if resources.gpu:
         wanted[operator.gpu_resource] = str(resources.gpu)
     return {"requests": dict(wanted), "limits": dict(wanted)} if wanted else {}
-
-
-def stager_files(
-    operator: KubernetesStepOperator, attempt: Attempt, job: str, credentials: Mapping[str, str]
-) -> Manifest:
-    """
-    How files travel by an object store: one container brings them before the program starts, one takes them when it has ended.
-
-    :param job: see :mod:`~airflow_mlops.operators.stager_job`
-    :param credentials: variables that are in the attempt's secret
-    :raises BadStep: if the deployment names no image for them
-    """
-    image = attempt.settings.stager_image
-    if image is None:
-        raise BadStep(
-            f"step '{operator.task_id}': on Kubernetes, files come from and go to {attempt.store.url} by a container of its own, and "
-            "[mlops] stager_image does not say which; build stager/Dockerfile of this package, push it to your registry, and set the option"
-        )
-    environment: list[Manifest] = [
-        {"name": "MLOPS_STAGER_JOB", "value": job},
-        # Memory of the parts that are under way is given back before the limit of the container is met.
-        {"name": "GOMEMLIMIT", "value": "900MiB"},
-    ]
-    environment += [
-        {"name": name, "valueFrom": {"secretKeyRef": {"name": pod_name(attempt.id), "key": f"stager.{name}"}}}
-        for name in credentials
-    ]
-    common: Manifest = {
-        "image": image,
-        "env": environment,
-        "resources": _STAGER_RESOURCES,
-        "securityContext": container_security(attempt.settings) | {"readOnlyRootFilesystem": True},
-        "volumeMounts": [{"name": _FILES, "mountPath": CONTAINER_ROOT}],
-    }
-    scratch: Manifest = {"name": _FILES, "emptyDir": {}}
-    return {
-        "initContainers": [
-            {"name": STAGE_IN, "args": ["in"], **common},
-            {
-                "name": STAGE_OUT,
-                "args": ["out"],
-                "restartPolicy": "Always",
-                # The program starts when this has returned: a signal that came before the stager heeds any would be lost, and the outputs with it.
-                "lifecycle": {"postStart": {"exec": {"command": ["/stager", "ready"]}}},
-                **common,
-            },
-        ],
-        "volumes": [scratch],
-        "mounts": [
-            {"name": _FILES, "mountPath": CONTAINER_ROOT},
-            {"name": _FILES, "mountPath": f"{CONTAINER_ROOT}/inputs", "subPath": "inputs", "readOnly": True},
-        ],
-    }
 
 
 def secret_keys(attempt: Attempt, credentials: Mapping[str, str]) -> dict[str, str]:

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.operators.failures import BadStep, CannotStart
+from airflow_mlops.operators.kubernetes_files import stager_files
 from airflow_mlops.operators.kubernetes_names import pod_name
 from airflow_mlops.operators.kubernetes_patch import patch_of
-from airflow_mlops.operators.kubernetes_pod import Manifest, manifest_of, merged, stager_files
+from airflow_mlops.operators.kubernetes_pod import Files, Manifest, manifest_of, merged
 from airflow_mlops.operators.kubernetes_state import STEP
 from airflow_mlops.operators.kubernetes_volumes import shares_files, volume_files
-from airflow_mlops.operators.stager_job import job_of
 from airflow_mlops.spec.problems import did_you_mean
 
 if TYPE_CHECKING:
@@ -63,16 +63,16 @@ def files_of(
     brought: Mapping[str, str],
     credentials: Mapping[str, str],
     seal_key: str | None = None,
-) -> Manifest:
+) -> Files:
     """
-    What a pod has for the way on which an attempt's files travel: volumes, mounts, and containers that carry them.
+    What a pod has for the way on which an attempt's files travel.
 
     :param brought: as for :func:`requested`, like the next one
     :param seal_key: where the seal lies in the store; ``None``: in the attempt's own folder
     """
     if shares_files(attempt):
         return volume_files(operator, attempt)
-    return stager_files(operator, attempt, job_of(operator, attempt, brought, seal_key), credentials)
+    return stager_files(operator, attempt, brought, credentials, seal_key)
 
 
 def completed(operator: KubernetesStepOperator, attempt: Attempt, manifest: Manifest, hook: Any) -> V1Pod:

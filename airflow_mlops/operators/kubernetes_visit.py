@@ -135,9 +135,9 @@ def _planned(
     invocation = attempt.invocation
     assert invocation is not None  # noqa: S101 - made when the place was opened
     attempt.invocation = replace(invocation, image=_image(place, operator, say))
-    credentials, brought = bring_files(attempt)
+    credentials, brought = bring_files(operator, attempt)
     files = files_of(operator, attempt, brought, credentials, place.seal_key)
-    files["initContainers"] = [one for one in files["initContainers"] if one["name"] != STAGE_OUT]
+    files = replace(files, init_containers=[one for one in files.init_containers if one["name"] != STAGE_OUT])
     manifest = merged(manifest_of(operator, attempt, files), _user_of(place))
     manifest = merged(merged(manifest, patch_of(operator)), _CHANGES)
     pod = completed(operator, attempt, manifest, hook_of(operator.pod_keywords))

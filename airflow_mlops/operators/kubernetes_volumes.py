@@ -8,9 +8,10 @@ How files travel where workers and pods see the same volume: not at all. The pro
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.kubernetes_pod import Files, Manifest
 from airflow_mlops.operators.policy_pods import SHARED
 from airflow_mlops.operators.staging import OPEN_TO_ALL
 
@@ -18,15 +19,13 @@ if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.kubernetes import KubernetesStepOperator
 
-Manifest = dict[str, Any]
-
 
 def shares_files(attempt: Attempt) -> bool:
     """Whether pods see the worker's files: the store is a folder."""
     return attempt.store.local_path(attempt.key) is not None
 
 
-def volume_files(operator: KubernetesStepOperator, attempt: Attempt) -> Manifest:
+def volume_files(operator: KubernetesStepOperator, attempt: Attempt) -> Files:
     """
     Volumes and mounts of a step whose files lie on shared volumes.
 
@@ -39,7 +38,7 @@ def volume_files(operator: KubernetesStepOperator, attempt: Attempt) -> Manifest
     mounts.append(finder.mount(f"{root}/step.json", attempt.step_json, read_only=True))
     mounts.append({"name": "mlops-tmp", "mountPath": operator.layout(attempt).tmp})
     volumes = [*finder.volumes.values(), {"name": "mlops-tmp", "emptyDir": {}}]
-    return {"initContainers": [], "volumes": volumes, "mounts": mounts}
+    return Files(volumes, mounts)
 
 
 def open_folders(attempt: Attempt) -> None:

@@ -50,9 +50,9 @@ def job_of(
 
     place = attempt.identity.place
     job: dict[str, Any] = {
-        "version": 1,
+        "version": 2,
         "root": operator.layout(attempt).root,
-        "in": [_input(name, artifact, attempt, local_inputs) for name, artifact in _staged(attempt).items()],
+        "in": [_input(name, artifact, attempt, local_inputs) for name, artifact in staged(attempt).items()],
         "files": [{"bucket": bucket, "key": whole(seal_key or f"{attempt.key}/{STEP}"), "path": STEP, "digest": ""}],
         "source": None,
         "checkpoint": None,
@@ -73,7 +73,7 @@ def job_of(
     return json.dumps(job, separators=(",", ":"), ensure_ascii=False)
 
 
-def _staged(attempt: Attempt) -> dict[str, Artifact]:
+def staged(attempt: Attempt) -> dict[str, Artifact]:
     """The artifacts that the program gets as files."""
     inputs = attempt.inputs
     if inputs is None:
@@ -198,7 +198,7 @@ def bring_local_inputs(attempt: Attempt) -> dict[str, str]:
 
     keys = keys_of_local_inputs(attempt)
     for name, key in keys.items():
-        artifact = _staged(attempt)[name]
+        artifact = staged(attempt)[name]
         path = _local_path(artifact, attempt.store)
         assert path is not None  # noqa: S101 - it has a key for that
         check_host_path(path, attempt.settings)
@@ -215,7 +215,7 @@ def keys_of_local_inputs(attempt: Attempt) -> dict[str, str]:
     """Where in the store inputs go that lie on the worker, by their names."""
     return {
         name: f"{attempt.key}/{STAGED}/{name}"
-        for name, artifact in _staged(attempt).items()
+        for name, artifact in staged(attempt).items()
         if _local_path(artifact, attempt.store) is not None
     }
 

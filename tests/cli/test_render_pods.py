@@ -133,7 +133,7 @@ def test_secrets_are_shown_by_reference_alone(said: Said, pod: dict[str, Any]) -
 
 def test_texts_of_several_lines_are_blocks_and_others_stay_in_one_piece(said: Said) -> None:
     assert "- |-\n          echo <prepare/split.rows>\n          cat /mlops/inputs/train/t.csv" in said.out
-    assert sum(line.lstrip().startswith('value: \'{"version":1') for line in said.out.splitlines()) == 2
+    assert sum(line.lstrip().startswith('value: \'{"version":2') for line in said.out.splitlines()) == 2
 
 
 def test_what_is_not_set_here_is_assumed_and_said(tmp_path: Path) -> None:

@@ -114,6 +114,43 @@ def test_artifacts_are_handed_on_and_inputs_cannot_be_written(place: str, reques
     assert deployment.namespace.left() == []
 
 
+LITTLE = """
+look = ("grep -q attempt /mlops/step.json && touch /mlops/tmp/x /mlops/outputs/x && echo $WHO found its place; "
+        "touch /mlops/inputs/x /mlops/step.json 2>/dev/null || echo $WHO may not write; exit 3")
+def failing(name, **keywords):
+    step(name, look, env={"WHO": name} | keywords.pop("env", {}), keep_failed=timedelta(hours=1), **keywords)
+made = step("made", "echo a > $MLOPS_OUTPUT_DATA", outputs={"data": "dataset"}).artifact("data")
+failing("bare")
+failing("makes", outputs={"data": {"type": "dataset", "file": "deep/data.csv"}})
+failing("takes", inputs={"data": made})
+failing("sealed-at-length", env={"LONG": "x" * 70_000})
+"""
+
+
+def test_a_pod_has_no_container_beside_the_program_that_has_nothing_to_carry(on_s3: Deployment) -> None:
+    result = on_s3.run(LITTLE)
+    assert result.tasks.pop("made") == "success" and set(result.tasks.values()) == {"failed"}, result.log[-6000:]
+    pods = {pod["metadata"]["labels"]["mlops.airflow/task"]: pod for pod in on_s3.namespace.pods()}
+    beside = {name: [one["name"] for one in pod["spec"].get("initContainers", ())] for name, pod in pods.items()}
+    assert beside == {
+        "bare": [],
+        "makes": ["stage-out"],
+        "takes": ["stage-in"],
+        "sealed-at-length": ["stage-in"],
+    }
+    said = lines_of(result)
+    assert [name for name in beside if f"{name} found its place" not in said] == []
+    assert [name for name in beside if f"{name} may not write" not in said] == []
+    secrets = {one["metadata"]["name"] for one in on_s3.namespace.cluster.objects("secrets", on_s3.namespace.name)}
+    assert secrets == {pod["metadata"]["name"] for name, pod in pods.items() if name != "bare"}
+
+
+def test_a_step_without_files_needs_no_stager(on_s3: Deployment) -> None:
+    result = on_s3.run('step("bare", "true")\nstep("makes", "true", outputs={"data": "dataset"})', stager_image="")
+    assert result.tasks == {"bare": "success", "makes": "failed"}, result.log[-6000:]
+    assert "[mlops] stager_image does not say which" in result.log
+
+
 def test_outputs_of_a_program_that_failed_are_not_committed(on_s3: Deployment) -> None:
     result = on_s3.run("""
 step("fail", "echo written > $MLOPS_OUTPUT_DATA; echo last words >&2; exit 7", outputs={"data": "dataset"})

@@ -60,7 +60,7 @@ class Bench:
             "seal": "step.json",
             "stopped": "stopped.json",
         }
-        job = {"version": 1, "root": str(self.root), "in": [], "files": [], "source": None, "checkpoint": None}
+        job = {"version": 2, "root": str(self.root), "in": [], "files": [], "source": None, "checkpoint": None}
         return {**job, "out": {**out, "outputs": {}}, **changes}
 
     def input(self, key: str, path: str, **changes: Any) -> dict[str, Any]:
@@ -98,8 +98,8 @@ class Bench:
         process.send_signal(signal.SIGTERM)
         return process.wait(RUN_SECONDS)
 
-    def message(self) -> dict[str, str]:
-        said: dict[str, str] = json.loads(self.said.read_text())
+    def message(self) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(self.said.read_text())
         return said
 
 
@@ -120,12 +120,21 @@ def write_tree(folder: Path, seed: int) -> None:
         path.write_bytes(random.randbytes(random.choice((0, 1, 511, 70_000))))
 
 
+def test_where_nothing_is_brought_the_sidecar_makes_the_programs_folders(bench: Bench) -> None:
+    assert bench.take({"train": "csv/train.csv", "data": ""}) == 0
+    made = [bench.root / name for name in ("outputs", "outputs/train", "outputs/train/csv", "tmp", "inputs")]
+    assert [folder.stat().st_mode & 0o777 for folder in made] == [0o777] * 4 + [0o755]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_what_it_takes_has_the_digest_that_the_package_gives_it(bench: Bench, seed: int, tmp_path: Path) -> None:
     tree = bench.root / "outputs" / "data"
     write_tree(tree, seed)
     (bench.root / "outputs" / "one").write_bytes(b"x" * seed)
     assert bench.take({"data": "", "one": ""}) == 0
+    said = bench.message()
+    assert said["files"] == 1 + sum(path.is_file() for path in tree.rglob("*"))
+    assert said["bytes"] == seed + sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())
     declared = {name: Output.model_validate("dataset") for name in ("data", "one")}
     found = collect_uploaded(bench.store, ATTEMPT, declared)
     for name in declared:
@@ -174,11 +183,11 @@ def test_an_input_that_is_not_what_was_committed_is_told_from_a_store_that_fails
     "job",
     [
         "{",
-        '{"version": 2}',
-        json.dumps({"version": 1, "root": "/mlops", "surprise": 1}),
-        json.dumps({"version": 1, "root": "mlops"}),
-        json.dumps({"version": 1, "root": "/mlops", "in": [{"path": "../../etc/x"}]}),
-        json.dumps({"version": 1, "root": "/mlops", "out": {"outputs": {"../x": ""}}}),
+        '{"version": 1}',
+        json.dumps({"version": 2, "root": "/mlops", "surprise": 1}),
+        json.dumps({"version": 2, "root": "mlops"}),
+        json.dumps({"version": 2, "root": "/mlops", "in": [{"path": "../../etc/x"}]}),
+        json.dumps({"version": 2, "root": "/mlops", "out": {"outputs": {"../x": ""}}}),
     ],
 )
 def test_a_job_of_another_form_is_refused(bench: Bench, job: str) -> None:
