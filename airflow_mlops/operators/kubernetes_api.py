@@ -210,6 +210,8 @@ class Pods:
                 pass  # a connection that broke, or was silent for too long
             except OSError as error:
                 self.patience.missed(error)
+            except (KeyError, ValueError, TypeError, AttributeError):
+                pass  # no watch: somebody between answers in the server's place
             # An answer that comes at once must not make this a loop without a pause.
             time.sleep(max(0.0, min(1.0, seconds()) - (time.monotonic() - began)))
 

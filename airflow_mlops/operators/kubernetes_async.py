@@ -8,19 +8,20 @@ As :mod:`~airflow_mlops.operators.kubernetes_api` asks it for a worker, with the
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
-from pathlib import Path
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 from kubernetes_asyncio.client import ApiException, CoreV1Api
 from kubernetes_asyncio.config import ConfigException
-from kubernetes_asyncio.watch import Watch
 
 from airflow_mlops.operators import patience
 from airflow_mlops.operators.kubernetes_api import FINALIZER
+from airflow_mlops.operators.kubernetes_async_client import Client, clients
 from airflow_mlops.operators.kubernetes_logs import Lines, seconds_ago
 from airflow_mlops.operators.kubernetes_state import STEP
 from airflow_mlops.operators.patience import FIRST_PAUSE, LONGEST_PAUSE
@@ -36,12 +37,13 @@ WATCH_SECONDS = 60
 LOG_SILENCE = 300
 """Seconds without output after which a log is opened anew. Nothing but output is late for it."""
 
+_EARLY = 5.0
+"""Seconds before its time that a watch may end and still have said all."""
+
 _ANSWER = (10, 30)
 """Seconds to connect, and between two pieces of an answer."""
 
-_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-_WHICH_CLUSTER = ("in_cluster", "kube_config", "kube_config_path")
-_UNAUTHORIZED, _NOT_FOUND, _GONE = 401, 404, 410
+_FIRST_ERROR, _UNAUTHORIZED, _NOT_FOUND, _GONE = 400, 401, 404, 410
 
 BROKEN = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError)
 """What a connection that breaks raises, in the middle of an answer, too."""
@@ -71,27 +73,22 @@ class AsyncPod:
         self._namespace = namespace
         self._name = name
         self._patience = Patience(seconds, task_id=task_id, log=log, check=lambda: None)
-        self._open = AsyncExitStack()
-        self._core: CoreV1Api | None = None
-        self._watcher: Watch | None = None
+        self._client: Client | None = None
+        self._borrowing = asyncio.Lock()
 
     async def close(self) -> None:
-        """Close the connections."""
-        self._core = None
-        with suppress(Exception):  # nothing of what was done depends on it
-            await self._open.aclose()
+        """Let go of the client; what is under way may break."""
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(Exception):  # nothing of what was done depends on it
+                await clients().give_back(client)
 
     async def core(self) -> CoreV1Api:
-        """The client, made when it is needed first, with tokens and certificates as they are then."""
-        if self._core is None:
-            hook = await asyncio.to_thread(_hook, self._cluster)
-            extras = await hook.get_conn_extras()
-            is_told = any(extras.get(name) or extras.get(f"extra__kubernetes__{name}") for name in _WHICH_CLUSTER)
-            if hook.in_cluster is None and hook.config_dict is None and not is_told and _TOKEN.exists():
-                # As the provider's other hook decides it where nobody has.
-                hook.in_cluster = True
-            self._core = CoreV1Api(await self._open.enter_async_context(hook.get_conn()))
-        return self._core
+        """The client, asked for when it is needed first, with tokens and certificates as they are then."""
+        async with self._borrowing:
+            if self._client is None:
+                self._client = await clients().borrow(self._cluster)
+            return self._client.core
 
     async def _ask(self, question: Callable[[CoreV1Api], Awaitable[T]]) -> T | None:
         """
@@ -116,7 +113,8 @@ class AsyncPod:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _missed(self, error: BaseException) -> None:
-        if isinstance(error, ApiException) and error.status == _UNAUTHORIZED:
+        if isinstance(error, ApiException) and error.status == _UNAUTHORIZED and self._client is not None:
+            clients().retire(self._client)
             await self.close()
         self._patience.missed(error)
 
@@ -148,7 +146,7 @@ class AsyncPod:
                 async for changed in self._watch(pod.metadata.resource_version, seconds):
                     pod = changed
                     yield pod
-                # What was seen last is how it is: a watch goes on from there.
+                # What was seen last is how it is: the next watch goes on from there.
                 is_known = True
             except ApiException as error:
                 if error.status != _GONE:  # what was last seen is too long ago: it is read anew
@@ -156,36 +154,42 @@ class AsyncPod:
             except BROKEN as error:
                 if not isinstance(error, (asyncio.TimeoutError, aiohttp.ClientPayloadError)):
                     await self._missed(error)
-            except _Deleted:
+            except _UnclearError:
                 pass
             # An answer that comes at once must not make this a loop without a pause.
             await asyncio.sleep(max(0.0, min(1.0, seconds()) - (time.monotonic() - began)))
 
     async def _watch(self, version: str, seconds: Callable[[], float]) -> AsyncIterator[V1Pod]:
-        """Changes of the pod, until there is something else to look at."""
+        """
+        Changes of the pod, until there is something else to look at.
+
+        :raises _UnclearError: if the pod is gone, or what came is no watch of it
+        """
         left = max(1.0, min(WATCH_SECONDS, seconds()))
         end = time.monotonic() + left
         core = await self.core()
-        if self._watcher is None:
-            # Each makes a client of its own, which takes a while, for no more than to read what comes.
-            self._watcher = Watch()
-        async with self._watcher.stream(
-            core.list_namespaced_pod,
+        # The client's own class for watches makes a client of its own for each.
+        answer: Any = await core.list_namespaced_pod(
             self._namespace,
             field_selector=f"metadata.name={self._name}",
             resource_version=version,
             timeout_seconds=round(left),
+            watch=True,
+            _preload_content=False,
             _request_timeout=(_ANSWER[0], left + 10),
-        ) as watch:
-            async for event in watch:
-                if not isinstance(event, dict):
-                    return  # half an event, from a gateway that ended the answer in its middle
-                if event["type"] == "DELETED":
-                    raise _Deleted
-                if event["type"] in ("ADDED", "MODIFIED"):
-                    yield event["object"]
+        )
+        try:
+            if answer.status >= _FIRST_ERROR:
+                raise ApiException(status=answer.status, reason=(await answer.text())[:500])
+            while line := await answer.content.readline():
+                if (changed := _changed(core, line)) is not None:
+                    yield changed
                 if time.monotonic() + seconds() < end:
                     return
+            if time.monotonic() < end - _EARLY:
+                raise _UnclearError
+        finally:
+            answer.close()
 
     async def log(self, since: int | None) -> AsyncGenerator[bytes]:
         """
@@ -194,20 +198,22 @@ class AsyncPod:
         :param since: from which second on, since the epoch; ``None`` for all of it
         :raises NoLogError: if there is none
         """
-        core = await self.core()
+        # As a user of its own: the watch may let go of the client at any time.
+        client = await clients().borrow(self._cluster)
         start: dict[str, Any] = {} if since is None else {"since_seconds": seconds_ago(since)}
-        answer: Any = await core.read_namespaced_pod_log(
-            self._name,
-            self._namespace,
-            container=STEP,
-            follow=True,
-            timestamps=True,
-            **start,
-            _preload_content=False,
-            _request_timeout=(_ANSWER[0], LOG_SILENCE),
-        )
+        answer: Any = None
         lines = Lines()
         try:
+            answer = await client.core.read_namespaced_pod_log(
+                self._name,
+                self._namespace,
+                container=STEP,
+                follow=True,
+                timestamps=True,
+                **start,
+                _preload_content=False,
+                _request_timeout=(_ANSWER[0], LOG_SILENCE),
+            )
             async for chunk in answer.content.iter_any():
                 for line in lines.take(chunk):
                     yield line
@@ -216,7 +222,9 @@ class AsyncPod:
             for line in lines.end():
                 yield line
         finally:
-            answer.close()
+            if answer is not None:
+                answer.close()
+            await clients().give_back(client)
 
     async def delete(self, grace: int) -> None:
         """
@@ -240,19 +248,27 @@ class AsyncPod:
         )
 
 
-class _Deleted(Exception):
-    """The pod's object was removed while it was watched."""
+class _UnclearError(Exception):
+    """What a watch says is not how the pod is: it was removed, or somebody between answers in the server's place."""
 
 
-def _hook(cluster: Mapping[str, Any]) -> Any:
-    """The provider's hook; importing it takes seconds."""
-    import yaml
-    from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
+def _changed(core: Any, line: bytes) -> V1Pod | None:
+    """
+    The pod that an event of a watch tells of; ``None`` if it tells of something else.
 
-    config_file = cluster.get("config_file")
-    return AsyncKubernetesHook(
-        conn_id=cluster.get("kubernetes_conn_id", AsyncKubernetesHook.default_conn_name),
-        in_cluster=cluster.get("in_cluster"),
-        cluster_context=cluster.get("cluster_context"),
-        config_dict=yaml.safe_load(Path(config_file).read_text()) if config_file else None,
-    )
+    :raises ApiException: if it tells of an error
+    :raises _UnclearError: if the pod is gone, or the line is no event, as half of one from a gateway that ended the answer in its middle
+    """
+    try:
+        event = json.loads(line)
+        kind, content = event["type"], dict(event["object"])
+    except (ValueError, TypeError, KeyError):
+        raise _UnclearError from None
+    if kind == "ERROR":
+        raise ApiException(status=content.get("code"), reason=f"{content.get('reason')}: {content.get('message')}")
+    if kind == "DELETED":
+        raise _UnclearError
+    if kind not in ("ADDED", "MODIFIED"):
+        return None
+    pod: V1Pod = core.api_client.deserialize(SimpleNamespace(data=json.dumps(content)), "V1Pod")
+    return pod

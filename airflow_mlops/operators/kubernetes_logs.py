@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from airflow_mlops.operators.logs import LineLog
 
 _LONGEST = 64 * 1024
-"""Bytes of a line that are kept together; a longer one is shown in pieces."""
+"""Bytes of a line that are kept together; a longer one comes in pieces."""
+
+_LONGEST_TIME = 40
+"""Bytes of what stands before a line at the most."""
 
 _NO_LOG = re.compile(rb"(?!\d{4}-)\D")
 """How something that is no log begins: with no year."""
@@ -86,31 +89,56 @@ class NoLogError(Exception):
 
 
 class Lines:
-    """Cuts what comes of a log into lines, whole ones with their end. A log begins with a time."""
+    """
+    Cuts what comes of a log into lines, whole ones with their end. A log begins with a time.
+
+    A long line comes in pieces, each with the time of the line, and always cut at the same places, however it came: so what is read once more
+    is known again.
+    """
 
     def __init__(self) -> None:
         self._rest = b""
-        self._is_first = True
+        self._time: bytes | None = None
+        """What stands before the line whose first part was looked at already; it is not in the rest."""
+        self._is_log = False
 
     def take(self, chunk: bytes) -> list[bytes]:
         """
         Take the next bytes.
 
-        :return: the lines that are whole now, and of one without an end its pieces
+        :return: the lines that are whole now, and of a long one its pieces
         :raises NoLogError: if it is no log
         """
         rest = self._rest + chunk
-        if self._is_first and _NO_LOG.match(rest):
-            raise NoLogError(rest[:200].decode(errors="replace"))
-        *lines, self._rest = rest.split(b"\n")
-        self._is_first = self._is_first and not lines
-        found = [line + b"\n" for line in lines]
-        return found + (self.end() if len(self._rest) > _LONGEST else [])
+        if not self._is_log and rest:
+            if _NO_LOG.match(rest):
+                raise NoLogError(rest[:200].decode(errors="replace"))
+            self._is_log = True
+        *lines, rest = rest.split(b"\n")
+        found: list[bytes] = []
+        for line in lines:
+            found += self._cut(line + b"\n")
+            found += self.end()
+        found += self._cut(rest)
+        return found
 
     def end(self) -> list[bytes]:
         """What is left when nothing more comes."""
-        rest, self._rest = self._rest, b""
-        return [rest] if rest else []
+        rest, before = self._rest, self._time or b""
+        self._rest, self._time = b"", None
+        return [before + rest] if rest else []
+
+    def _cut(self, text: bytes) -> list[bytes]:
+        """Pieces of a line that is too long; what is left is the rest."""
+        if self._time is None and len(text) > _LONGEST:
+            end = text.find(b" ", 0, _LONGEST_TIME) + 1
+            self._time, text = text[:end], text[end:]
+        pieces: list[bytes] = []
+        while self._time is not None and len(text) > _LONGEST:
+            pieces.append(self._time + text[:_LONGEST])
+            text = text[_LONGEST:]
+        self._rest = text
+        return pieces
 
 
 class _Response:

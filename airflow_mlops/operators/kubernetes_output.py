@@ -10,15 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
-from kubernetes_asyncio.client import ApiException
 
-from airflow_mlops.operators.kubernetes_async import BROKEN
 from airflow_mlops.operators.kubernetes_logs import NoLogError
-from airflow_mlops.operators.log_following import Output, Shown
+from airflow_mlops.operators.log_following import PAUSE, Output, Shown, next_pause
 from airflow_mlops.operators.logs import LineLog, hidden
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ BYTES_PER_SECOND = 256 * 1024
 _DRAIN = 10.0
 """Seconds that a worker is kept waiting for what is still to be shown."""
 
-_PAUSE = 1.0
 _GONE = 404
 
 
@@ -82,13 +79,14 @@ class AsyncOutput:
             )
             return
         self._output = Output(LineLog(lambda line: self._log.info("%s", line), values))
-        told = False
+        told, pause = False, 0.0
         while True:
+            before = self._output.shown
             # A stream that was opened after the end and shows nothing new: then everything was shown.
             ended, news = self._ended.is_set(), True
             try:
                 news = await self._read(self._output)
-            except (NoLogError, ApiException, *BROKEN) as error:
+            except Exception as error:  # noqa: BLE001 - whatever breaks the stream, the program is judged by its state
                 if ended and (isinstance(error, NoLogError) or getattr(error, "status", None) == _GONE):
                     return
                 if not told and not isinstance(error, (NoLogError, asyncio.TimeoutError)):
@@ -96,7 +94,10 @@ class AsyncOutput:
                     self._log.warning("The program's output is interrupted: %s", error)
             if ended and not news:
                 return
-            await asyncio.sleep(_PAUSE)
+            pause = next_pause(pause, news=self._output.shown != before)
+            with suppress(TimeoutError):
+                # With an end to come it is opened again at once, but not one that breaks each time.
+                await (asyncio.sleep(PAUSE) if ended else asyncio.wait_for(self._ended.wait(), pause))
 
     async def _read(self, output: Output) -> bool:
         """Show what is new until the stream ends; whether anything was."""

@@ -28,7 +28,9 @@ DRAIN_SILENCE = 10.0
 DRAIN = 600.0
 """Seconds that the output of a program that has ended may take. What is left then is not shown."""
 
-_PAUSE = 1.0
+PAUSE, LONGEST_PAUSE = 1.0, 15.0
+"""Seconds between the end of a stream and the next one."""
+
 _DATE = len("2026-01-31")
 _STAMP = len("2026-01-31T12:00:00.123456789Z")
 
@@ -119,13 +121,13 @@ class Output:
         return self._seen.rewind()
 
     def take(self, frame: bytes) -> bool:
-        """Take a line, or a piece of one, that begins with its time; whether it is new."""
-        # A frame that begins with no time comes from something else than the engine.
+        """Take a line, or a piece of one, that begins with its time; whether it is new and of the program."""
         end = frame.find(b" ", _DATE, _STAMP + 8) if frame[_DATE : _DATE + 1] == b"T" else -1
-        if end >= 0 and not self._seen.is_new(frame[:end], frame[end + 1 :]):
-            return False
-        self._lines.write(frame[end + 1 :])
-        return True
+        is_new = end >= 0 and self._seen.is_new(frame[:end], frame[end + 1 :])
+        # A frame that begins with no time comes from something else than the engine, and may come each time.
+        if is_new or end < 0:
+            self._lines.write(frame[end + 1 :])
+        return is_new
 
     @property
     def shown(self) -> Shown | None:
@@ -135,6 +137,16 @@ class Output:
     def close(self) -> None:
         """Show what is left of the last line."""
         self._lines.close()
+
+
+def next_pause(pause: float, *, news: bool) -> float:
+    """
+    Seconds before a stream that has ended is opened again: more and more of them while nothing comes, since whoever ended it may be unable to
+    follow an output at all.
+
+    :param pause: the one before
+    """
+    return PAUSE if news or not pause else min(2 * pause, LONGEST_PAUSE)
 
 
 class Follower:
@@ -195,14 +207,16 @@ class Follower:
                 self._stream.close()
 
     def _run(self) -> None:
-        told = False
+        told, pause = False, 0.0
         try:
             while not self._given_up:
+                before = self._output.shown
                 # A stream that was opened after the end and shows nothing new: then everything was shown.
-                ended, news = self._ended.is_set(), True
+                ended, news, failed = self._ended.is_set(), True, False
                 try:
                     news = self._read()
                 except Exception as error:  # noqa: BLE001 - whatever breaks the stream, the program is judged by its state
+                    failed = True
                     if self._is_for_good(error):
                         if not ended:
                             self._read_otherwise(error)
@@ -212,7 +226,9 @@ class Follower:
                         self._log.warning("The program's output is interrupted: %s", error)
                 if ended and not news:
                     return
-                self._ended.wait(_PAUSE)
+                pause = next_pause(pause, news=self._output.shown != before)
+                # With an end to come it is opened again at once, but not one that breaks each time.
+                time.sleep(PAUSE) if ended and failed else self._ended.wait(pause)
         finally:
             self._output.close()
 

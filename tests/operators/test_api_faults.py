@@ -22,7 +22,9 @@ from tests.parts.kubernetes_proxy import (
     GONE_IN_WATCH,
     HALF_AN_EVENT,
     INTERNAL,
+    LOGIN,
     MAINTENANCE,
+    NO_PODS,
     TOO_MANY,
     proxied_kubeconfig,
     status_of,
@@ -189,6 +191,20 @@ def test_a_watch_that_is_refused_as_too_old_or_ends_in_half_an_event_is_begun_an
     done = step.start(waiter)
     step.runs()
     until(lambda: refused.met == 4)
+    step.may_end()
+    step.cost_nothing(done)
+    assert step.namespace.left() == []
+
+
+@waiters
+@pytest.mark.parametrize("answer", [LOGIN, NO_PODS], ids=["a page", "a list"])
+def test_an_end_is_noticed_where_every_watch_is_answered_with_something_else(
+    step: Step, answer: Answer, waiter: str
+) -> None:
+    answered = step.proxy.rule(WATCH, "fail", answer=answer)
+    done = step.start(waiter)
+    step.runs()
+    until(lambda: answered.met > 2)
     step.may_end()
     step.cost_nothing(done)
     assert step.namespace.left() == []

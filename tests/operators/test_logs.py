@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_mlops.operators.log_following import next_pause
 from airflow_mlops.operators.logs import LINE_LIMIT, LineLog
 
 
@@ -129,3 +130,10 @@ def test_chunking_does_not_change_text_without_carriage_returns(data: bytes, siz
         chunks.append(rest[:size])
         rest = rest[size:]
     assert lines_of(*chunks, rest) == lines_of(data)
+
+
+def test_a_stream_that_ends_and_shows_nothing_is_opened_ever_less_often() -> None:
+    pauses = [0.0]
+    for news in (False, False, False, True, False, *[False] * 6):
+        pauses.append(next_pause(pauses[-1], news=news))
+    assert pauses[1:] == [1, 2, 4, 1, 2, 4, 8, 15, 15, 15, 15]

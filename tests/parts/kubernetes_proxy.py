@@ -45,6 +45,10 @@ GONE_IN_WATCH = Answer(200, json.dumps({"type": "ERROR", "object": status_of(*TO
 HALF_AN_EVENT = Answer(200, b'{"type":"MODIFIED","object":{"kind":"Pod","apiVersion":"v1","metadata":{"na\n')
 """What a gateway makes of a watch whose server is gone: an answer that ends well and says nothing whole."""
 
+LOGIN = Answer(200, b"<html><body>Please log in.</body></html>\n", "text/html")
+NO_PODS = Answer(200, b'{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[]}\n')
+"""What a proxy says that knows nothing of watches."""
+
 TOO_MANY = Answer(429, b"Too many requests, please try again later.\n", "text/plain; charset=utf-8", retry_after=1)
 """An API server that is overloaded sends no JSON."""
 
