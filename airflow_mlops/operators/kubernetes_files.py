@@ -15,7 +15,7 @@ from airflow_mlops.artifacts.layout import STEP as SEAL
 from airflow_mlops.operators.contract import CONTAINER_ROOT
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.kubernetes_names import PREFIX, pod_name
-from airflow_mlops.operators.kubernetes_pod import Files, Manifest, container_security
+from airflow_mlops.operators.kubernetes_pod import Files, Manifest, container_security, literal
 from airflow_mlops.operators.kubernetes_state import STAGE_IN, STAGE_OUT
 from airflow_mlops.operators.stager_job import job_of, staged
 
@@ -111,7 +111,7 @@ def _stager(operator: KubernetesStepOperator, attempt: Attempt, job: str, creden
             "[mlops] stager_image does not say which; build stager/Dockerfile of this package, push it to your registry, and set the option"
         )
     environment: list[Manifest] = [
-        {"name": "MLOPS_STAGER_JOB", "value": job},
+        {"name": "MLOPS_STAGER_JOB", "value": literal(job)},
         # Memory of the parts that are under way is given back before the limit of the container is met.
         {"name": "GOMEMLIMIT", "value": "900MiB"},
     ]

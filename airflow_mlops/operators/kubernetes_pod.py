@@ -9,6 +9,7 @@ its labels to it and calls the deployment's ``pod_mutation_hook`` on the whole.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ VOLUME = "volume-"
 """How the names of a step's own volumes begin, by their number."""
 
 _SECRET = "mlops-secret"  # noqa: S105 - the name of a volume
+_EXPANDED = re.compile(r"\$(?=[$(])")
 MERGED_BY = {
     "containers": "name",
     "initContainers": "name",
@@ -85,7 +87,9 @@ def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Files
     """
     invocation = attempt.invocation
     assert invocation is not None  # noqa: S101 - the life of a step makes it before it runs the program
-    environment: list[Manifest] = [{"name": name, "value": value} for name, value in invocation.environment.items()]
+    environment: list[Manifest] = [
+        {"name": name, "value": literal(value)} for name, value in invocation.environment.items()
+    ]
     environment += [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": pod_name(attempt.id), "key": f"env.{name}"}}}
         for name in invocation.secret_environment
@@ -114,9 +118,9 @@ def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Files
         "securityContext": container_security(attempt.settings),
     }
     if invocation.command:
-        step["command"] = list(invocation.command)
+        step["command"] = [literal(word) for word in invocation.command]
     if invocation.args:
-        step["args"] = list(invocation.args)
+        step["args"] = [literal(word) for word in invocation.args]
     if invocation.working_directory:
         step["workingDir"] = invocation.working_directory
     user = user_of_pods()
@@ -153,6 +157,11 @@ def manifest_of(operator: KubernetesStepOperator, attempt: Attempt, files: Files
             "volumes": volumes,
         },
     }
+
+
+def literal(text: str) -> str:
+    """A text as a manifest has it that a container is to get as it is: Kubernetes puts a variable in place of ``$(NAME)``, and ``$`` of ``$$``."""
+    return _EXPANDED.sub("$$", text)
 
 
 def _source_of(source: str) -> Manifest:

@@ -121,7 +121,7 @@ def failing(name, **keywords):
     step(name, look, env={"WHO": name} | keywords.pop("env", {}), keep_failed=timedelta(hours=1), **keywords)
 made = step("made", "echo a > $MLOPS_OUTPUT_DATA", outputs={"data": "dataset"}).artifact("data")
 failing("bare")
-failing("makes", outputs={"data": {"type": "dataset", "file": "deep/data.csv"}})
+failing("makes", outputs={"data": {"type": "dataset", "file": "data.csv"}})
 failing("takes", inputs={"data": made})
 failing("sealed-at-length", env={"LONG": "x" * 70_000})
 """
@@ -143,6 +143,23 @@ def test_a_pod_has_no_container_beside_the_program_that_has_nothing_to_carry(on_
     assert [name for name in beside if f"{name} may not write" not in said] == []
     secrets = {one["metadata"]["name"] for one in on_s3.namespace.cluster.objects("secrets", on_s3.namespace.name)}
     assert secrets == {pod["metadata"]["name"] for name, pod in pods.items() if name != "bare"}
+
+
+ODD = r"""
+script = 'echo "pid $$ home $(HOME) $(MLOPS_OUTPUT_MODEL) $A"; touch "$MLOPS_OUTPUT_MODEL"; ls "${MLOPS_OUTPUT_MODEL%/*}"; '
+script += 'head -c 300000 /dev/zero | tr "\\0" x; echo'
+step("odd", script, env={"A": "a$$b $(HOME)"}, outputs={"model": {"type": "model", "file": "m$$b.bin"}})
+"""
+
+
+def test_kubernetes_replaces_nothing_in_what_a_program_gets_and_a_long_line_is_shown_once(on_s3: Deployment) -> None:
+    result = on_s3.run(ODD)
+    assert result.tasks == {"odd": "success"}, result.log[-6000:]
+    said = lines_of(result)
+    assert any(line.startswith("pid 1 home ") and line.endswith(" a$$b $(HOME)") for line in said), said[:9]
+    assert "m$$b.bin" in said
+    assert any(file.endswith("/outputs/model/m$$b.bin") for file in on_s3.files())
+    assert sum(line.count("x") for line in said if set(line) == {"x"}) == 300_000
 
 
 def test_a_step_without_files_needs_no_stager(on_s3: Deployment) -> None:
