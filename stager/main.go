@@ -86,8 +86,8 @@ func run(mode string, ended <-chan os.Signal) int {
 			go func() { <-ended; cancel() }()
 			carried, err = stageIn(ctx, job)
 		} else {
-			// The program may be there before: this one was restarted then, and the folders are there.
-			if err = makeFolders(job); err == nil {
+			// Where this one was restarted, the program may have put something else in a folder's place: that is told with its outputs.
+			if err = makeFolders(job); err == nil || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EEXIST) {
 				err = sayReady(os.Getenv("MLOPS_STAGER_JOB"))
 			}
 			if err == nil {

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from airflow_mlops.artifacts import OutputInvalid, Store, digest_path
+from airflow_mlops.artifacts import OutputInvalid, OutputMissing, Store, digest_path
 from airflow_mlops.artifacts.uploads import RECORD, collect_uploaded
 from airflow_mlops.spec.parts import Output
 from tests.parts.images import stager_program
@@ -124,6 +124,14 @@ def test_where_nothing_is_brought_the_sidecar_makes_the_programs_folders(bench: 
     assert bench.take({"train": "csv/train.csv", "data": ""}) == 0
     made = [bench.root / name for name in ("outputs", "outputs/train", "outputs/train/csv", "tmp", "inputs")]
     assert [folder.stat().st_mode & 0o777 for folder in made] == [0o777] * 4 + [0o755]
+
+
+def test_a_file_in_the_place_of_an_outputs_folder_is_told_with_the_outputs(bench: Bench) -> None:
+    (bench.root / "outputs").mkdir()
+    (bench.root / "outputs" / "model").write_text("no folder")
+    assert bench.take({"model": "m.bin"}) == 0
+    with pytest.raises(OutputMissing, match="output 'model' was not written"):
+        collect_uploaded(bench.store, ATTEMPT, {"model": Output.model_validate({"type": "model", "file": "m.bin"})})
 
 
 @pytest.mark.parametrize("seed", range(4))
