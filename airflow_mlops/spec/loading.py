@@ -26,7 +26,7 @@ from airflow_mlops.spec.problems import (
     one_of,
     shorten,
 )
-from airflow_mlops.spec.structure import MERGED, PLACEHOLDER, Structure, split_location
+from airflow_mlops.spec.structure import MERGED, MERGED_DEEPLY, PLACEHOLDER, Structure, split_location
 from airflow_mlops.spec.values import Plain
 
 if TYPE_CHECKING:
@@ -306,5 +306,7 @@ def _came_from_defaults(root: Node, path: tuple[Any, ...]) -> bool:
     home, rest = split_location(tuple(part for part in path if part is not KEY))
     if not home or not rest:
         return False
+    if rest[0] in MERGED_DEEPLY:
+        return exists(root, ("defaults", *rest)) and not exists(root, (*home, *rest))
     depth = 2 if rest[0] in MERGED else 1
     return not exists(root, (*home, *rest[:depth]))

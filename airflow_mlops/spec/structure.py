@@ -26,6 +26,8 @@ PLACEHOLDER = "unnamed-"
 """Start of the name of a step whose own cannot be used."""
 
 MERGED = frozenset(("env", "secrets", "resources", "docker", "kubernetes", "pod", "process", "backoff", "callbacks"))
+MERGED_DEEPLY = frozenset(("docker", "kubernetes", "pod"))
+"""Of these, the ones whose mappings are merged, too: they are other tools' words, in which a mapping is seldom one thing."""
 """Keys of ``defaults`` that a step's own are merged with."""
 
 AIRFLOWS = frozenset(
@@ -169,7 +171,16 @@ def _fill_in_defaults(entry: dict[str, Any], defaults: list[tuple[str, Any]]) ->
         if key not in entry:
             entry[key] = value
         elif key in MERGED and isinstance(value, dict) and isinstance(entry[key], dict):
-            entry[key] = {**value, **entry[key]}
+            entry[key] = _deeply(value, entry[key]) if key in MERGED_DEEPLY else {**value, **entry[key]}
+
+
+def _deeply(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Two mappings as one, and the mappings in them likewise; everything else is replaced."""
+    found = {**base, **over}
+    for key in base.keys() & over.keys():
+        if isinstance(base[key], dict) and isinstance(over[key], dict):
+            found[key] = _deeply(base[key], over[key])
+    return found
 
 
 def _entries(steps: Any, location: Location) -> Iterator[tuple[Location, dict[str, Any]]]:
