@@ -41,7 +41,7 @@ def client_of(keywords: Mapping[str, Any], where: str) -> CoreV1Api:
 
 def namespace_of(keywords: Mapping[str, Any], where: str) -> str:
     """
-    The namespace that is meant: the one that is named, that of the connection, or the worker's own.
+    The namespace that is meant: the one that is named, that of the connection, the worker's own, or that of its kubeconfig's context.
 
     :param where: as for :func:`client_of`
     :raises BadStep: if there is no such connection
@@ -51,7 +51,8 @@ def namespace_of(keywords: Mapping[str, Any], where: str) -> str:
     if named := keywords.get("namespace"):
         return str(named)
     with database_reachable():
-        return hook_of(keywords).get_namespace() or _own_namespace() or "default"
+        hook = hook_of(keywords)
+        return hook.get_namespace() or _own_namespace() or _namespace_of_context(hook, keywords) or "default"
 
 
 def hook_of(keywords: Mapping[str, Any]) -> Any:
@@ -78,3 +79,19 @@ def _asking_once(client: CoreV1Api) -> CoreV1Api:
 def _own_namespace() -> str | None:
     """The namespace of the worker, if it is a pod itself."""
     return _OWN_NAMESPACE.read_text().strip() or None if _OWN_NAMESPACE.exists() else None
+
+
+def _namespace_of_context(hook: Any, keywords: Mapping[str, Any]) -> str | None:
+    """The namespace that a kubeconfig gives with the cluster, as ``kubectl`` takes it."""
+    from kubernetes.config import ConfigException, list_kube_config_contexts
+
+    if hook._get_field("kube_config"):
+        return None
+    file = keywords.get("config_file") or hook._get_field("kube_config_path") or None
+    wanted = keywords.get("cluster_context") or hook._get_field("cluster_context")
+    try:
+        contexts, active = list_kube_config_contexts(config_file=file)
+    except (ConfigException, OSError):
+        return None  # there is none, which whoever asks for a client is told
+    found = next((context for context in contexts if context["name"] == wanted), active)
+    return found["context"].get("namespace") or None
