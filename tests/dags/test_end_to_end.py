@@ -58,8 +58,12 @@ def run(home: Path, name: str, *options: str, **settings: str) -> Ran:
     :param settings: further variables of its environment
     :raises AssertionError: with everything it printed, if it did not succeed
     """
-    spec = str(EXAMPLES / name / "pipeline.yaml")
-    command = [sys.executable, "-m", "airflow_mlops", "run", spec, "--json", *options]
+    return run_file(home, EXAMPLES / name / "pipeline.yaml", *options, **settings)
+
+
+def run_file(home: Path, spec: Path, *options: str, **settings: str) -> Ran:
+    """``airflow-mlops run`` a spec, as :func:`run` does it."""
+    command = [sys.executable, "-m", "airflow_mlops", "run", str(spec), "--json", *options]
     done = subprocess.run(  # noqa: S603 - our own command
         command, env=environment(home) | settings, cwd=home, capture_output=True, text=True, timeout=300, check=False
     )
@@ -123,15 +127,35 @@ def test_breast_cancer_runs_on_kubernetes(
     namespace: Namespace, cluster_s3: S3Server, python_image: str, tmp_path: Path
 ) -> None:
     namespace.cluster.load(python_image)
-    url, storage = new_bucket(cluster_s3)
+    url, settings = on_cluster(namespace, cluster_s3)
+    ran = run(tmp_path, "breast-cancer", "-e", "cluster", "--runtime", "kubernetes", "--store", url, **settings)
+    check_breast_cancer(RanInPods(ran.document, cluster_s3.folder))
+    assert namespace.left() == []
+
+
+def on_cluster(namespace: Namespace, s3: S3Server) -> tuple[str, dict[str, str]]:
+    """A store that pods reach, and what a user of the cluster has in their environment."""
+    url, storage = new_bucket(s3)
     extra = {"kube_config_path": str(namespace.kubeconfig), "namespace": namespace.name}
-    settings = {
+    return url, {
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps({"conn_type": "kubernetes", "extra": extra}),
         "AIRFLOW__MLOPS__STORAGE_OPTIONS": json.dumps(storage),
         "AIRFLOW__MLOPS__STAGER_IMAGE": "mlops-stager:1",
     }
-    ran = run(tmp_path, "breast-cancer", "-e", "cluster", "--runtime", "kubernetes", "--store", url, **settings)
-    check_breast_cancer(RanInPods(ran.document, cluster_s3.folder))
+
+
+@pytest.mark.airflow
+@pytest.mark.slow
+@pytest.mark.s3
+def test_steps_of_one_pipeline_run_as_process_container_and_pod_on_one_store(
+    namespace: Namespace, cluster_s3: S3Server, tmp_path: Path
+) -> None:
+    url, settings = on_cluster(namespace, cluster_s3)
+    ran = run_file(tmp_path, ROOT / "tests" / "spec" / "data" / "mixed.yaml", "--store", url, **settings)
+    assert set(ran.states().values()) == {"success"}
+    assert ran.metrics("measure") == {"files": 2, "lines": 9}
+    said = RanInPods(ran.document, cluster_s3.folder).file("report", "text").read_text(encoding="utf-8")
+    assert json.loads(said) == {"files": 2, "lines": 9}
     assert namespace.left() == []
 
 

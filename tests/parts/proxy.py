@@ -13,6 +13,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -99,6 +100,10 @@ class Proxy:
     def __init__(self, listen: Address, server: Address, tls: ssl.SSLContext | None = None) -> None:
         self._server = server
         self._tls = tls
+        self.rate: float | None = None
+        """Bytes a second that all clients together may send; ``None`` for as many as they like."""
+        self._pacing = threading.Lock()
+        self._free_at = 0.0
         self._rules: list[Rule] = []
         self.flows = threading.Event()
         """Cleared, no byte passes on any connection."""
@@ -152,6 +157,16 @@ class Proxy:
             finally:
                 self._connections.discard(client)
 
+    def _pace(self, count: int) -> None:
+        """Wait until some more bytes may pass."""
+        if self.rate is None:
+            return
+        with self._pacing:
+            now = time.monotonic()
+            self._free_at = max(self._free_at, now) + count / self.rate
+            pause = self._free_at - now
+        time.sleep(pause)
+
     def _connect(self) -> socket.socket:
         server = _socket(self._server)
         try:
@@ -177,6 +192,7 @@ class Proxy:
                 if not data or (rule is not None and match and not _let_through(rule, client)):
                     return
                 self.flows.wait()
+                self._pace(len(data))
                 server.sendall(data)
             if server in ready and (heard := _heard(server)) is not None:
                 if not heard or (rule is not None and rule.deed == "hold answer" and not _await(rule, client)):
