@@ -90,35 +90,48 @@ def measure(home: Path, options: dict[str, Any], count: int, seconds: int, clust
         triggerer = processes["triggerer"].pid
         until("triggerer", lambda: memory(triggerer)[1] > 1)
         time.sleep(10)  # until it has loaded what it needs without any trigger
+        bare, _ = memory(triggerer)
+
+        def hold(dag_id: str, steps: int) -> Path:
+            """Start steps and wait until all of them wait; the file that ends them."""
+            go = home / f"go-{dag_id}"
+            af.write(dag_id, 0, STEPS.format(count=steps, namespace=options["namespace"], go=go, home=str(home)))
+            af.trigger(dag_id)
+            until(
+                f"{steps} deferred steps",
+                lambda: sum(row["state"] == "deferred" for row in af.rows(dag_id)) == steps,
+                seconds=1200,
+            )
+            running = ["get", "pods", "--field-selector=status.phase=Running", "-o", "name"]
+            until(f"{steps} running pods", lambda: len(af.kubectl(*running).splitlines()) == steps, seconds=1200)
+            time.sleep(10)
+            return go
+
+        def let_go(dag_id: str, go: Path) -> set[str]:
+            """End steps; their states."""
+            go.touch()
+            until("end", lambda: {row["state"] for row in af.rows(dag_id)} <= {"success", "failed"}, seconds=1200)
+            return {str(row["state"]) for row in af.rows(dag_id)}
+
+        # The libraries are loaded for the first one.
+        first = hold("one", 1)
         empty, _ = memory(triggerer)
+        let_go("one", first)
+        print(f"triggerer: {bare >> 20} MiB without steps, {empty >> 20} MiB with one")
         before, began = asked(cluster), time.monotonic()
         time.sleep(seconds)
         others = (asked(cluster) - before) / (time.monotonic() - began) * 60
 
-        go = home / "go"
-        body = STEPS.format(count=count, namespace=options["namespace"], go=go, home=str(home))
-        af.write("hundred", 0, body)
-        af.trigger("hundred")
         began = time.monotonic()
-
-        def waiting() -> int:
-            return sum(row["state"] == "deferred" for row in af.rows("hundred"))
-
-        def running_pods() -> int:
-            pods = af.kubectl("get", "pods", "--field-selector=status.phase=Running", "-o", "name")
-            return len(pods.splitlines())
-
-        until(f"{count} deferred steps", lambda: waiting() == count, seconds=1200)
-        until(f"{count} running pods", lambda: running_pods() == count, seconds=1200)
+        go = hold("hundred", count)
         print(
             f"{count} steps wait in the triggerer, their pods run, {time.monotonic() - began:.0f} s after the trigger"
         )
-        time.sleep(10)
         full, _ = memory(triggerer)
         scheduler = psutil.Process(processes["scheduler"].pid)
         print(f"workers held: {len([one for one in scheduler.children() if one.status() != psutil.STATUS_ZOMBIE])}")
         print(
-            f"triggerer: {empty >> 20} MiB without steps, {full >> 20} MiB with {count}: {(full - empty) / count / 1024:.0f} KiB a step"
+            f"triggerer: {full >> 20} MiB with {count}: {(full - empty) / (count - 1) / 1024:.0f} KiB for each further step"
         )
         used = sum(
             psutil.Process(pid).cpu_times().user
@@ -140,16 +153,8 @@ def measure(home: Path, options: dict[str, Any], count: int, seconds: int, clust
         )
         print(f"triggerer: {used / passed * 100:.0f} % of a core while all wait")
         began = time.monotonic()
-        go.touch()
-        until(
-            "end of the run",
-            lambda: not [row for row in af.rows("hundred") if row["state"] not in ("success", "failed")],
-            seconds=1200,
-        )
-        states = {row["state"] for row in af.rows("hundred")}
-        print(
-            f"all over {time.monotonic() - began:.0f} s after their end was allowed: {', '.join(sorted(map(str, states)))}"
-        )
+        states = let_go("hundred", go)
+        print(f"all over {time.monotonic() - began:.0f} s after their end was allowed: {', '.join(sorted(states))}")
 
 
 if __name__ == "__main__":
