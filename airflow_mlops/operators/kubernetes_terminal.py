@@ -292,8 +292,11 @@ def _refused(error: ApiException, namespace: str, task_id: str) -> Infrastructur
     """What the server's answer means; the client hands on what a web socket says of it, headers and all."""
     reason, _, rest = str(error.reason).partition(" -+-+- ")
     said = rest.rpartition(" -+-+- ")[2]
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        said = str(json.loads(said.removeprefix("b'").removesuffix("'").encode().decode("unicode_escape"))["message"])
+    # As it came, or as Python writes bytes.
+    for text in (said, said.removeprefix("b'").removesuffix("'").encode().decode("unicode_escape")):
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            said = str(json.loads(text)["message"])
+            break
     if "403" in reason:
         return PolicyViolation(
             f"step '{task_id}': this account may not run commands in pods of namespace '{namespace}': {said or reason}; "
