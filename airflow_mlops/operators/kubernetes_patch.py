@@ -13,6 +13,7 @@ from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.kubernetes_names import PREFIX
 from airflow_mlops.operators.kubernetes_pod import merged
 from airflow_mlops.operators.kubernetes_state import STAGE_IN, STAGE_OUT, STEP
+from airflow_mlops.spec.problems import did_you_mean
 
 if TYPE_CHECKING:
     from airflow_mlops.operators.kubernetes import KubernetesStepOperator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _OWN_METADATA = frozenset(("name", "namespace", "finalizers", "ownerReferences"))
 _OWN_CONTAINERS = (STAGE_IN, STAGE_OUT)
 _OWN_VOLUMES = "mlops"
+_OF_STEPS = ("image", "command", "args", "workingDir")
+"""Of the program's container, what a step says itself: a seal that says otherwise would not be what ran."""
 
 
 def patch_of(operator: KubernetesStepOperator) -> Mapping[str, Any]:
@@ -76,9 +79,21 @@ def _touched_containers(spec: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"'pod' changes container '{container['name']}', which carries files with the store's credentials; only its 'resources' can be set"
             )
+        yield from _touched_program(container)
         for mount in _items(container, "volumeMounts"):
             if str(mount.get("name")).startswith(_OWN_VOLUMES):
                 yield f"'pod' mounts volume '{mount['name']}', which is our own; expected another one"
+
+
+def _touched_program(container: Mapping[str, Any]) -> Iterator[str]:
+    name = container.get("name")
+    if name == STEP:
+        for key in _OF_STEPS:
+            if key in container:
+                yield f"'pod' sets {key} of container '{STEP}'; expected the step's own 'image', 'command' and 'args' to say what it runs"
+    elif name not in _OWN_CONTAINERS and "image" not in container:
+        near = did_you_mean(str(name), [STEP])
+        yield f"'pod' has a container '{name}' without an image; expected one with an image, or '{STEP}' for the program's{near}"
 
 
 def _items(mapping: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:

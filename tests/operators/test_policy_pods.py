@@ -135,6 +135,13 @@ def test_images_by_name_are_refused_where_digests_are_wanted() -> None:
             {},
             "mounts volume 'mlops-shared-0'",
         ),
+        ({"spec": step(command=["ls"])}, {}, "sets command of container 'step'"),
+        ({"spec": step(image="other:1")}, {}, "sets image of container 'step'"),
+        (
+            {"spec": {"containers": [{"name": "stp", "resources": {}}]}},
+            {},
+            "container 'stp' without an image.*did you mean 'step'",
+        ),
         ({"spec": []}, {}, "expected mappings"),
         ({"metadata": "x"}, {}, "expected mappings"),
     ],
