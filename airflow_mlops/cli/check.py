@@ -112,7 +112,9 @@ class _Pods:
         if not count:
             return ""
         takes = ""
-        if self._server is not None and self._server.names and self._server.silent is None:
+        if self.unanswered:
+            takes = ": no cluster has looked at them" if count != 1 else ": no cluster has looked at it"
+        elif self._server is not None and self._server.names:
             takes = f": {', '.join(sorted(self._server.names))} would take {'it' if count == 1 else 'them'}"
         return f", {count} pod{'s' if count != 1 else ''}{takes}"
 

@@ -93,5 +93,5 @@ def test_quotas_and_namespaces_that_are_not_there_are_told(namespace: Namespace,
 def test_a_token_that_is_not_valid_makes_no_spec_bad(namespace: Namespace, tmp_path: Path) -> None:
     stranger = namespace.cluster.kubeconfig_of(tmp_path / "stranger", "of-nobody")
     said = asked(tmp_path, namespace, GOOD, stranger)
-    assert (said.code, said.out) == (2, "PASS churn.yaml (churn, 1 step, 1 pod)\n")
+    assert (said.code, said.out) == (2, "PASS churn.yaml (churn, 1 step, 1 pod: no cluster has looked at it)\n")
     assert said.err.startswith(f"the Kubernetes API server at {namespace.cluster.url} cannot be asked: Unauthorized")

@@ -204,7 +204,7 @@ def test_a_server_that_does_not_answer_makes_no_spec_bad_and_does_not_hold_anybo
         began = time.monotonic()
         said = user.run("validate", "churn.yaml", "--dry-run=server", KUBECONFIG=kubeconfig(tmp_path, port))
         assert time.monotonic() - began - without < 12
-        assert (said.code, said.out) == (2, "PASS churn.yaml (churn, 9 steps, 9 pods)\n")
+        assert (said.code, said.out) == (2, "PASS churn.yaml (churn, 9 steps, 9 pods: no cluster has looked at them)\n")
         assert said.err.startswith(f"the Kubernetes API server at https://127.0.0.1:{port} cannot be asked: ")
         assert reason in said.err and said.err.endswith("; whether the pods would be taken is not known\n")
 
@@ -213,5 +213,5 @@ def test_a_server_that_does_not_answer_makes_no_spec_bad_and_does_not_hold_anybo
 def test_a_machine_that_knows_no_cluster_says_so(tmp_path: Path) -> None:
     (tmp_path / "churn.yaml").write_text(HEAD + 'steps: [{name: a, kind: container, command: ["true"]}]\n')
     said = Terminal(tmp_path).run("validate", "churn.yaml", "--dry-run=server", KUBECONFIG=str(tmp_path / "none"))
-    assert (said.code, said.out) == (2, "PASS churn.yaml (churn, 1 step, 1 pod)\n")
+    assert (said.code, said.out) == (2, "PASS churn.yaml (churn, 1 step, 1 pod: no cluster has looked at it)\n")
     assert "no Kubernetes cluster is known here" in said.err and "kubeconfig (KUBECONFIG)" in said.err
