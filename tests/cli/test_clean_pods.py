@@ -362,7 +362,7 @@ from airflow.sdk import DAG
 from airflow_mlops.operators import KubernetesContainerOperator
 with DAG("orphans", schedule=None) as dag:
     KubernetesContainerOperator(task_id="fit", image="mlops-busybox:1", command=["true"], namespace=NAMESPACE, infra_retries=2,
-                                retry_delay=timedelta(seconds=0))
+                                retry_delay=timedelta(seconds=0), outputs={"data": "dataset"})
 """
 
 SPEC = """\
@@ -370,7 +370,7 @@ apiVersion: mlops/v1
 name: words
 defaults: {image: "mlops-busybox:1", kubernetes: {namespace: NAMESPACE}, runtime: kubernetes}
 steps:
-  - {name: long, kind: container, command: [sh, -c, 'sleep 600 & wait']}
+  - {name: long, kind: container, command: [sh, -c, 'sleep 600 & wait'], outputs: {data: dataset}}
 """
 
 
