@@ -99,7 +99,7 @@ class TestRealContainers:
         self, real: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(log_following, "SILENCE", 0.2)  # a minute, outside of tests
-        monkeypatch.setattr(log_following, "_PAUSE", 0.1)
+        monkeypatch.setattr(log_following, "PAUSE", 0.1)
         container = Container(real, "echo before; sleep 2; echo after")
         end = time.monotonic() + 1.5
         while time.monotonic() < end:
