@@ -56,6 +56,14 @@ def memory(pid: int) -> tuple[int, int]:
     return sum(one.memory_full_info().uss for one in family), len(family)
 
 
+def worked(pid: int) -> float:
+    """CPU seconds of a process and its children, those of the system aside."""
+    import psutil
+
+    parent = psutil.Process(pid)
+    return float(sum(one.cpu_times().user for one in (parent, *parent.children())))
+
+
 def main() -> None:
     """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -104,7 +112,7 @@ def measure(home: Path, options: dict[str, Any], count: int, seconds: int, clust
             )
             running = ["get", "pods", "--field-selector=status.phase=Running", "-o", "name"]
             until(f"{steps} running pods", lambda: len(af.kubectl(*running).splitlines()) == steps, seconds=1200)
-            time.sleep(10)
+            time.sleep(10)  # until what they needed at their start is done with
             return go
 
         def let_go(dag_id: str, go: Path) -> set[str]:
@@ -133,21 +141,12 @@ def measure(home: Path, options: dict[str, Any], count: int, seconds: int, clust
         print(
             f"triggerer: {full >> 20} MiB with {count}: {(full - empty) / (count - 1) / 1024:.0f} KiB for each further step"
         )
-        used = sum(
-            psutil.Process(pid).cpu_times().user
-            for pid in [triggerer, *[c.pid for c in psutil.Process(triggerer).children()]]
-        )
+        used = worked(triggerer)
         before, began = asked(cluster), time.monotonic()
         time.sleep(seconds)
         passed = time.monotonic() - began
         mine = (asked(cluster) - before) / passed * 60 - others
-        used = (
-            sum(
-                psutil.Process(pid).cpu_times().user
-                for pid in [triggerer, *[c.pid for c in psutil.Process(triggerer).children()]]
-            )
-            - used
-        )
+        used = worked(triggerer) - used
         print(
             f"questions about pods: {mine / count:.2f} a step and minute (without steps {others:.1f} a minute in all)"
         )

@@ -111,11 +111,11 @@ class _Pods:
         count = len(pipeline.programs("kubernetes")) if self._settings is not None else 0
         if not count:
             return ""
-        takes = ""
+        takes, them = "", "it" if count == 1 else "them"
         if self.unanswered:
-            takes = ": no cluster has looked at them" if count != 1 else ": no cluster has looked at it"
+            takes = f": no cluster has looked at {them}"
         elif self._server is not None and self._server.names:
-            takes = f": {', '.join(sorted(self._server.names))} would take {'it' if count == 1 else 'them'}"
+            takes = f": {', '.join(sorted(self._server.names))} would take {them}"
         return f", {count} pod{'s' if count != 1 else ''}{takes}"
 
     def _ready(self) -> bool:

@@ -66,16 +66,17 @@ def stager_files(
     volumes: list[Manifest] = [{"name": _FILES, "emptyDir": {}}]
     containers: list[Manifest] = []
     annotations: dict[str, str] = {}
-    if needs_stager(operator, attempt):
+    comes, goes = fetches(operator, attempt), uploads(operator)
+    if comes or goes:
         common = _stager(operator, attempt, job_of(operator, attempt, brought, seal_key), credentials)
-        if fetches(operator, attempt):
+        if comes:
             containers.append({"name": STAGE_IN, "args": ["in"], **common})
-        if uploads(operator):
+        if goes:
             containers.append({"name": STAGE_OUT, "args": ["out"], **_sidecar(), **common})
     else:
         # Nobody else makes the folders that the program finds.
         root += [_part("outputs"), _part("tmp")]
-    if not fetches(operator, attempt):
+    if not comes:
         assert attempt.sealed is not None  # noqa: S101 - it would be fetched
         annotations[_SEALED] = attempt.sealed.decode()
         item = {"path": SEAL, "fieldRef": {"fieldPath": f"metadata.annotations['{_SEALED}']"}}

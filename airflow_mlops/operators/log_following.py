@@ -228,7 +228,10 @@ class Follower:
                     return
                 pause = next_pause(pause, news=self._output.shown != before)
                 # With an end to come it is opened again at once, but not one that breaks each time.
-                time.sleep(PAUSE) if ended and failed else self._ended.wait(pause)
+                if ended and failed:
+                    time.sleep(PAUSE)
+                else:
+                    self._ended.wait(pause)
         finally:
             self._output.close()
 

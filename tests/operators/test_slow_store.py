@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.operators.printing_step import until
 from tests.operators.test_kubernetes import Deployment
 from tests.parts.proxy import Answer, Proxy, proxied
 from tests.parts.s3 import S3Server, new_bucket
@@ -99,10 +100,10 @@ def test_a_store_that_is_away_when_an_ended_program_is_harvested_costs_no_second
     away = distant.proxy.rule(r"GET [^?]*/uploaded\.json", "cut")
 
     def come_back() -> None:
-        deadline = time.monotonic() + 120
-        while not told.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        away.released.set()
+        try:
+            until(told.exists, seconds=120)
+        finally:
+            away.released.set()
 
     back = threading.Thread(target=come_back)
     back.start()
