@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.parts.airflow_home import airflow_home, isolate_airflow, migrated_database, run_dag
+from tests.parts.airflow_home import airflow_home, isolate_airflow, migrated_database, run_dag, run_dag_once
 from tests.parts.browser import browser, shoot
 from tests.parts.docker import docker_daemon, others_containers
 from tests.parts.images import busybox_image, python_image
@@ -32,6 +32,7 @@ __all__ = [
     "python_image",
     "remote_daemon",
     "run_dag",
+    "run_dag_once",
     "s3_server",
     "s3_store_url",
     "shoot",

@@ -19,6 +19,7 @@ from airflow_mlops.cli.errors import FAILED, INTERRUPTED, SUCCESS, CommandError
 from airflow_mlops.cli.leftovers import sweep
 from airflow_mlops.cli.records import Order, write_order
 from airflow_mlops.cli.session import INSTANCE, PREFIX, STORE, WORK_DIR, open_store, run_settings, work_folder
+from airflow_mlops.spec.outcome import OUTCOME
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.embedded import RunRequest, RunResult, TaskEvent
@@ -127,6 +128,8 @@ def _run(request: RunRequest, folder: Path, progress: Progress) -> RunResult:
         def on_event(event: TaskEvent) -> None:
             # First: what a step's new state is called depends on whether it is being stopped.
             notice_stop()
+            if event.task_id == OUTCOME:
+                return
             progress.on_event(event)
 
         def on_tick() -> None:

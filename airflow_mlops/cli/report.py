@@ -19,12 +19,20 @@ _ENDS = {"success": "succeeded", "timeout": "ran out of time and was stopped", "
 _WIDE = 100
 """Columns of a terminal from which on a table has room for more in one line."""
 
+_NAME = 40
+_CONDITION = 200
+"""Characters of a condition and what it looked at."""
+
 _COLUMN = 40
 """Columns that metrics take then, before they go on in the next line."""
 
 
-def print_report(console: Console, outcome: Outcome) -> None:
-    """Print how a run ended."""
+def print_report(console: Console, outcome: Outcome, called: str = "last") -> None:
+    """
+    Print how a run ended.
+
+    :param called: what other commands are given for it
+    """
     from rich.text import Text
 
     _table(console, outcome)
@@ -32,10 +40,10 @@ def print_report(console: Console, outcome: Outcome) -> None:
     for step in failed[:_MAX_FAILED]:
         _failure(console, step)
     if failed:
-        hint = f"all of it: airflow-mlops logs last {failed[0].name}"
+        hint = f"all of it: airflow-mlops logs {called} {failed[0].name}"
         console.print(Text(hint, style="dim"), soft_wrap=True)
     if len(failed) > _MAX_FAILED:
-        console.print(Text(f"… and {len(failed) - _MAX_FAILED} more failed: airflow-mlops logs last STEP"))
+        console.print(Text(f"… and {len(failed) - _MAX_FAILED} more failed: airflow-mlops logs {called} STEP"))
     console.print()
     word = looks.word(outcome.state)
     took = f" after {looks.seconds(outcome.seconds)}" if outcome.seconds is not None else ""
@@ -53,7 +61,7 @@ def print_report(console: Console, outcome: Outcome) -> None:
         # Printed as it is: a line that rich breaks can be clicked on no more.
         console.print(Text(f"artifacts   {outcome.folder}"), soft_wrap=True)
         console.print(
-            Text("to get one  airflow-mlops artifacts get last STEP.OUTPUT DEST", style="dim"), soft_wrap=True
+            Text(f"to get one  airflow-mlops artifacts get {called} STEP.OUTPUT DEST", style="dim"), soft_wrap=True
         )
 
 
@@ -68,16 +76,47 @@ def _table(console: Console, outcome: Outcome) -> None:
             looks.shortened(step.name, 24 if console.width < _WIDE else 50),
             Text(step.state, style=looks.style(step.state)),
             looks.seconds(step.seconds),
-            Text("\n".join(_filled(_metrics(step), _COLUMN if console.width >= _WIDE else 0))),
+            Text("\n".join(_found(step, console))),
             Text("\n".join(f"{_relative(item)} {looks.size(item.size)}" for item in step.artifacts.values())),
         )
     console.print(table)
 
 
+def _found(step: StepOutcome, console: Console) -> list[str]:
+    """What a step found out, in lines."""
+    if step.kind == "gate":
+        return _verdict(step, console)
+    return _filled(_metrics(step), _COLUMN if console.width >= _WIDE else 0)
+
+
+def _verdict(step: StepOutcome, console: Console) -> list[str]:
+    """The conditions of a gate, with a mark for each whether it holds."""
+    from airflow_mlops.spec.verdicts import told
+
+    marks = {True: "✓", False: "✗"} if console.encoding.lower() in ("utf-8", "utf8") else {True: "+", False: "x"}
+    conditions = step.parameters.get("conditions")
+    found = [one for one in conditions if isinstance(one, dict)] if isinstance(conditions, list) else []
+    lines = [f"{marks[one.get('holds') is True]} {looks.shortened(told(one), _CONDITION)}" for one in found]
+    return [*lines[:_MAX_METRICS], *([f"… {len(lines) - _MAX_METRICS} more"] if len(lines) > _MAX_METRICS else [])]
+
+
+def _compared(step: StepOutcome) -> list[str]:
+    """Who won, against whom."""
+    compared = step.parameters.get("compared")
+    found = [one for one in compared if isinstance(one, dict)] if isinstance(compared, list) else []
+    shown = {looks.shortened(str(one.get("name")), _NAME): looks.scalar(one.get("value")) for one in found}
+    winner = looks.shortened(str(step.parameters.get("winner")), _NAME)
+    others = ", ".join(f"{name} {value}" for name, value in shown.items() if name != winner)
+    return [f"winner {winner} ({shown.get(winner, '?')}{f' against {others}' if others else ''})"]
+
+
 def _metrics(step: StepOutcome) -> list[str]:
     """Metrics that are numbers, and what else the step found out."""
-    lines = [f"{name} {looks.scalar(value)}" for name, value in _scalars(step.metrics)]
-    lines += [f"{name} {looks.scalar(value)}" for name, value in step.parameters.items()]
+    lines = [f"{looks.shortened(name, _NAME)} {looks.scalar(value)}" for name, value in _scalars(step.metrics)]
+    if step.kind == "pick":
+        lines += _compared(step)
+    else:
+        lines += [f"{looks.shortened(name, _NAME)} {looks.scalar(value)}" for name, value in step.parameters.items()]
     if len(lines) > _MAX_METRICS:
         lines = [*lines[: _MAX_METRICS - 1], f"… {len(lines) - _MAX_METRICS + 1} more"]
     return lines

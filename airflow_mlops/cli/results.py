@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.cli.console import ENDED, shortened, word
 from airflow_mlops.cli.progress import step_name
+from airflow_mlops.spec.outcome import OUTCOME
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Artifact, Manifest, Place, Store
@@ -34,6 +35,7 @@ class StepOutcome:
     :param name: the step as its spec calls it, with the index of a mapped one
     :param state: in the words of :mod:`~airflow_mlops.cli.console`
     :param seconds: how long its last try took
+    :param kind: what it is for, if it committed something
     :param error: the one line that says why it failed
     :param tail: the end of its log, if it failed
     """
@@ -50,6 +52,7 @@ class StepOutcome:
     error: str | None = None
     tail: list[str] = field(default_factory=list)
     log: Path | None = None
+    kind: str = ""
 
 
 @dataclass
@@ -92,6 +95,8 @@ def read_outcome(record: RunRecord, order: Order, store: Store) -> Outcome:
     for task in record.tasks:
         if order.step is not None and word(task.state) == "success" and task.task_id != order.step.rpartition("/")[2]:
             continue  # it stood in for a step that makes an input
+        if task.task_id == OUTCOME:
+            continue
         place = place_of(order, task.task_id, task.map_index)
         step = _outcome(task, place, store)
         if step.state == "failed":
@@ -146,11 +151,23 @@ def _outcome(task: TaskResult, place: Place, store: Store) -> StepOutcome:
         tries=task.try_number,
         log=task.log_path,
     )
-    manifest = read_manifest(store, place) if step.state == "success" else None
+    manifest = read_manifest(store, place) if step.state == "success" else _verdict(step, store, place)
     if manifest is not None:
+        step.kind = manifest.kind
         step.artifacts = {name: manifest.artifact(name) for name in manifest.artifacts}
         step.parameters, step.metrics = dict(manifest.parameters), dict(manifest.metrics)
     return step
+
+
+def _verdict(step: StepOutcome, store: Store, place: Place) -> Manifest | None:
+    """What a gate found that did not open: it is committed all the same."""
+    from airflow_mlops.artifacts import all_generations, find_committed
+
+    if step.state not in ("failed", "skipped"):
+        return None
+    newest = next(iter(all_generations(store, place)), None)
+    found = find_committed(store, newest) if newest is not None else None
+    return found[0] if found is not None and found[0].kind == "gate" else None
 
 
 def _explain(step: StepOutcome, task: TaskResult, place: Place, store: Store) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DAG, Param, TaskGroup
 
 from airflow_mlops.factory.callbacks import CallbackFactory
+from airflow_mlops.factory.outcome import add_outcome
 from airflow_mlops.factory.schedules import schedule_of
 from airflow_mlops.factory.tasks import TaskFactory
 from airflow_mlops.operators.settings import configured_environment
@@ -76,9 +77,15 @@ def build_dag(pipeline: Pipeline) -> DAG:
     )
     nodes = _build_group(pipeline.root, dag, None, TaskFactory(pipeline, dag, callbacks))
     _connect(pipeline.root, nodes)
+    add_outcome(dag, [step.task_id for step in pipeline.steps() if _may_skip_itself(step)])
     if callbacks.problems:
         raise SpecError(callbacks.problems)
     return dag
+
+
+def _may_skip_itself(step: Step) -> bool:
+    """Whether a step may end as skipped although nothing before it was. An operator of Airflow's may do anything."""
+    return step.spec.kind == "operator" or (step.spec.kind == "gate" and step.spec.on_fail == "skip")
 
 
 def _optional(**arguments: Any) -> dict[str, Any]:

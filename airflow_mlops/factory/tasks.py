@@ -23,6 +23,15 @@ OPERATOR_MODULES = {
 """Where the operators of a runtime are. A module is imported by the first step that needs it: a DAG of processes loads no Docker client."""
 
 
+KINDS_WITHOUT_PROGRAM = {
+    "import": ("references", "ImportOperator"),
+    "operator": ("references", "WrappedOperator"),
+    "gate": ("gate", "GateOperator"),
+    "pick": ("pick", "PickOperator"),
+}
+"""Kinds whose steps run no program of ours, with module and class of their operator."""
+
+
 class TaskFactory:
     """
     Makes the tasks of one pipeline.
@@ -46,17 +55,8 @@ class TaskFactory:
         arguments["dag"] = self._dag
         if task_group is not None:
             arguments["task_group"] = task_group
-        if spec.kind == "import":
-            place = {"asset": spec.asset} if spec.uri is None else {"uri": self._pipeline.uri_of(spec.uri)}
-            return self._class("none", "ImportOperator")(
-                **place, type=spec.type, digest=spec.digest or "content", **arguments
-            )
-        if spec.kind == "operator":
-            call = spec.operator
-            assert call is not None  # noqa: S101 - the kind demands it
-            return self._class("none", "WrappedOperator")(
-                class_path=call.class_, arguments=call.arguments, outputs=spec.outputs, **arguments
-            )
+        if spec.kind in KINDS_WITHOUT_PROGRAM:
+            return self._without_program(step, arguments)
         arguments.update(self._program_arguments(step))
         if spec.runtime == "process":
             venv = spec.process.venv
@@ -67,11 +67,26 @@ class TaskFactory:
             return self._class("kubernetes", spec.kind)(pod=spec.pod or None, **arguments, **spec.kubernetes)
         return self._class("docker", spec.kind)(**arguments, **spec.docker)
 
+    def _without_program(self, step: Step, arguments: dict[str, Any]) -> Any:
+        spec = step.spec
+        operator = self._class("none", spec.kind)
+        if spec.kind == "import":
+            place = {"asset": spec.asset} if spec.uri is None else {"uri": self._pipeline.uri_of(spec.uri)}
+            return operator(**place, type=spec.type, digest=spec.digest or "content", **arguments)
+        if spec.kind == "gate":
+            return operator(require=spec.require, on_fail=spec.on_fail, **arguments)
+        if spec.kind == "pick":
+            return operator(by=spec.by, choice=step.choice, outputs=spec.outputs, **arguments)
+        call = spec.operator
+        assert call is not None  # noqa: S101 - the kind demands it
+        return operator(class_path=call.class_, arguments=call.arguments, outputs=spec.outputs, **arguments)
+
     def _class(self, runtime: str, kind: str) -> Any:
         found = self._classes.get((runtime, kind))
         if found is None:
             if runtime == "none":
-                found = getattr(import_module("airflow_mlops.operators.references"), kind)
+                module, name = KINDS_WITHOUT_PROGRAM[kind]
+                found = getattr(import_module(f"airflow_mlops.operators.{module}"), name)
             else:
                 name = f"{runtime.capitalize()}{kind.capitalize()}Operator"
                 found = getattr(import_module(OPERATOR_MODULES[runtime]), name)

@@ -17,7 +17,9 @@ _HOMES = {
     "failures": (
         "BadStep",
         "CannotStart",
+        "GateClosed",
         "InfrastructureFailure",
+        "NoWinner",
         "OutOfMemory",
         "OutputsRefused",
         "PolicyViolation",
@@ -27,7 +29,9 @@ _HOMES = {
         "StepStopped",
         "StepTimeout",
     ),
+    "gate": ("GateOperator",),
     "kubernetes": tuple(f"Kubernetes{kind}Operator" for kind in _KINDS),
+    "pick": ("PickOperator",),
     "process": tuple(f"Process{kind}Operator" for kind in _KINDS),
     "references": ("ImportOperator", "WrappedOperator"),
 }

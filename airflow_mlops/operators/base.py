@@ -152,13 +152,13 @@ class StepOperator(BaseOperator):
             secrets=_read("secrets", Secret, secrets),
             source=source,
             step_resources=step_resources
-            or _checked("resources", Resources, {"cpu": cpu, "memory": memory, "gpu": gpu, "shm": shm}),
+            or checked("resources", Resources, {"cpu": cpu, "memory": memory, "gpu": gpu, "shm": shm}),
             step_timeout=step_timeout,
             checkpoint=checkpoint,
             stop_grace=stop_grace,
             on_drain=on_drain,
             keep_failed=keep_failed,
-            volumes=[_checked("volumes", Volume, volume) for volume in volumes or ()],
+            volumes=[checked("volumes", Volume, volume) for volume in volumes or ()],
             docker_host_conn_id=docker_host_conn_id,
             program=program,
             committed=None,
@@ -407,10 +407,10 @@ def _read(keyword: str, model: type[Model], values: Mapping[str, Any] | None) ->
         return {}
     if not isinstance(values, Mapping):
         raise BadStep(f"{keyword} is {values!r}; expected a dictionary of {model.__name__.lower()}s by name")
-    return {name: _checked(f"{keyword}[{name!r}]", model, value) for name, value in values.items()}
+    return {name: checked(f"{keyword}[{name!r}]", model, value) for name, value in values.items()}
 
 
-def _checked(where: str, model: type[Model], value: Any) -> Model:
+def checked(where: str, model: type[Model], value: Any) -> Model:
     """
     Make a model of what an author wrote.
 

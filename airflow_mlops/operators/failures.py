@@ -89,6 +89,18 @@ class PolicyViolation(StepFailure):
     failure_class = "policy"
 
 
+class GateClosed(StepFailure):
+    """A condition of a gate does not hold. Whatever was measured would be the same in another try."""
+
+    failure_class = "gate-closed"
+
+
+class NoWinner(StepFailure):
+    """No candidate of a pick has a number to be compared by."""
+
+    failure_class = "no-winner"
+
+
 class Superseded(StepFailure):
     """Another task instance owns the generation; whatever this one did would not count."""
 

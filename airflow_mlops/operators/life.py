@@ -49,6 +49,7 @@ from airflow_mlops.operators.preparation import invocation_of, names_of, paramet
 from airflow_mlops.operators.publish import commit_outputs, commit_references
 from airflow_mlops.operators.resolve import as_attributes, resolve_inputs
 from airflow_mlops.operators.settings import load_settings
+from airflow_mlops.operators.states import ensure_needed
 from airflow_mlops.operators.version_compat import CONTROL_FLOW
 from airflow_mlops.spec.quantities import format_bytes
 
@@ -70,6 +71,7 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
     :raises AirflowFailException: if no other try is
     """
     operator.began_at = started = operator.began_at or time.time()
+    ensure_needed(operator, context)
     attempt = _guarded(lambda: begin(operator, context), operator, None, context)
     try:
         reference = _guarded(
@@ -110,10 +112,13 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
     :raises AirflowFailException: if no other try is
     """
     started = time.time()
+    ensure_needed(operator, context)
     attempt = _guarded(lambda: begin(operator, context), operator, None, context)
 
     def stages() -> dict[str, Any]:
-        inputs = attempt.inputs or resolve_inputs(wires_of(operator), ti=context["ti"], store=attempt.store)
+        attempt.inputs = inputs = attempt.inputs or resolve_inputs(
+            wires_of(operator), ti=context["ti"], store=attempt.store
+        )
         parameters = parameters_of(operator, context)
         names = names_of(operator, context, attempt, inputs, parameters)
         seal = seal_of(operator, context, attempt, inputs, {**parameters, **inputs.parameters})
@@ -123,6 +128,7 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
 
     try:
         reference = _guarded(lambda: _owned(operator, attempt, stages), operator, attempt, context)
+        _guarded(lambda: operator.conclude(reference), operator, attempt, context)
         operator.committed = attempt.identity.place
         return _announced(operator, context, reference)
     finally:

@@ -71,7 +71,7 @@ def commit_references(
     started: float,
 ) -> dict[str, Any]:
     """
-    Commit what a step without a program hands on.
+    Commit what a step without a program hands on. Metrics are told by their artifacts, which are those of another step.
 
     :return: the reference, as XCom keeps it
     :raises AlreadyCommitted: if another attempt of this generation was first
@@ -82,7 +82,9 @@ def commit_references(
         kind=kind,
         artifacts=artifacts,
         parameters=parameters,
-        metrics={},
+        metrics={
+            name: dict(item.metadata) for name, item in artifacts.items() if item.type == "metrics" and item.metadata
+        },
         runtime={},
         timings={"started": started, "ended": time.time()},
     )

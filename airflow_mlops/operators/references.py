@@ -52,6 +52,13 @@ class ReferenceOperator(StepOperator):
         """
         raise NotImplementedError
 
+    def conclude(self, reference: Mapping[str, Any]) -> None:
+        """
+        Say to Airflow what follows from what was committed, by this try or by one whose worker was lost. Most steps just end well.
+
+        :param reference: what is handed on in XCom
+        """
+
     def _live(self, context: Any) -> dict[str, Any]:
         """The life of a step without a program; see :func:`airflow_mlops.operators.life.live_by_reference`."""
         from airflow_mlops.operators.life import live_by_reference

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from airflow_mlops.artifacts import Artifact, ArtifactError, StepReference, Stor
 from airflow_mlops.operators.artifact_arg import ResolvedArgument
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.program import StepInput
+from airflow_mlops.operators.states import SUCCESS, states_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -83,11 +84,12 @@ def resolve_inputs(inputs: Mapping[str, Any], *, ti: Any, store: Store) -> Resol
     """
     resolved = ResolvedInputs()
     references: dict[str, StepReference | None] = {}
-    for name, value in inputs.items():
-        argument = normalise_input(name, value)
+    arguments = {name: normalise_input(name, value) for name, value in inputs.items()}
+    skipped = _without_result(arguments.values(), ti)
+    for name, argument in arguments.items():
         task_id, output, document = _look_up(name, argument.source, ti)
         if task_id not in references:
-            references[task_id] = _checked_reference(task_id, document, store)
+            references[task_id] = None if task_id in skipped else _checked_reference(task_id, document, store)
         reference = references[task_id]
         if reference is None:
             if argument.optional:
@@ -106,6 +108,18 @@ def resolve_inputs(inputs: Mapping[str, Any], *, ti: Any, store: Store) -> Resol
             made = ", ".join([*reference.artifacts, *reference.parameters]) or "nothing"
             raise BadStep(f"input '{name}' reads {task_id}.{output}, which '{task_id}' did not make; it made {made}")
     return resolved
+
+
+def _without_result(arguments: Collection[InputArgument], ti: Any) -> set[str]:
+    """
+    Of the tasks that a step can do without, those that did not end well. What they handed on before they were cleared does not count.
+    """
+    optional = {argument.source.task_id for argument in arguments if argument.optional and _names_task(argument.source)}
+    return {task for task, state in states_of(ti, optional).items() if state not in (SUCCESS, None)}
+
+
+def _names_task(source: Any) -> bool:
+    return isinstance(source, StepInput | ResolvedArgument)
 
 
 def _look_up(name: str, source: Any, ti: Any) -> tuple[str, str, Any]:

@@ -39,14 +39,19 @@ def stage(operator: StepOperator, attempt: Attempt, inputs: ResolvedInputs) -> N
     for name, artifact in inputs.artifacts.items():
         if name not in inputs.unstaged:
             relative = f"{name}/{artifact.file}" if artifact.file else name
-            attempt.staged[relative] = _local(artifact, attempt)
+            attempt.staged[relative] = local_copy(artifact, attempt)
     if (found := stage_source(operator, attempt)) is not None:
         unpack_source(found, attempt.source)
     if operator.checkpoint:
         _stage_checkpoint(attempt)
 
 
-def _local(artifact: Artifact, attempt: Attempt) -> Path:
+def local_copy(artifact: Artifact, attempt: Attempt) -> Path:
+    """
+    An artifact as a file or folder of the worker; one of a local store where it lies.
+
+    :raises ArtifactError: if it cannot be had, or is not what was committed
+    """
     store = attempt.store
     if store.contains(artifact.uri):
         key = store.key(artifact.uri)
@@ -75,7 +80,7 @@ def _local(artifact: Artifact, attempt: Attempt) -> Path:
 def _fetched(store: Store, key: str, artifact: Artifact, attempt: Attempt) -> Path:
     """Download an artifact and check that it is the one that was committed."""
     folder = attempt.workspace / "fetched"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     target = folder / artifact.name
     number = 0
     while target.exists():

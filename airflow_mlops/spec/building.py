@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_mlops.spec.graph import Group, Input, Step
+from airflow_mlops.spec.graph import Group, Input, Step, StepPath
 from airflow_mlops.spec.models import GroupSpec, PipelineSpec, StepSpec
 from airflow_mlops.spec.ordering import find_cycles
 from airflow_mlops.spec.parts import InputSpec, Output
+from airflow_mlops.spec.picking import Picking
 from airflow_mlops.spec.problems import did_you_mean, one_of
 from airflow_mlops.spec.structure import PLACEHOLDER
 
@@ -61,6 +62,7 @@ class Builder:
         self._lost = lost
         self._count = 0
         self._forward = False
+        self._settled: set[StepPath] = set()
         self._entries: list[Entry] = []
         self._tree = Group(())
         self._root = Entry(self._tree, None, 0)
@@ -70,6 +72,8 @@ class Builder:
         """The tree; what is wrong was reported."""
         for entry in self._entries:
             self._resolve_needs(entry)
+            self.settle(entry)
+        for entry in self._entries:
             if isinstance(entry.node, Step) and entry.node.spec.inputs:
                 self._resolve_inputs(entry, entry.node)
         if self._forward:
@@ -81,6 +85,21 @@ class Builder:
                     f"steps wait for each other in a cycle: {path}; expected an order without one",
                 )
         return self._tree
+
+    def settle(self, entry: Entry) -> None:
+        """Find out what a step hands on, where that is what others make: of a ``pick``, what its candidates do."""
+        if isinstance(entry.node, Step) and entry.node.spec.kind == "pick" and entry.node.path not in self._settled:
+            self._settled.add(entry.node.path)
+            Picking(self, entry, entry.node).resolve()
+
+    def outputs_read(self, step: Step) -> dict[str, Output]:
+        """What the producers of a step's inputs declare, by input."""
+        steps = {entry.node.path: entry.node for entry in self._entries if isinstance(entry.node, Step)}
+        return {name: steps[item.step].spec.outputs[item.output] for name, item in step.inputs.items()}
+
+    def say(self, entry: Entry, keys: Location, message: str) -> None:
+        """Report what is wrong with a step, at a path below it."""
+        self._report((*entry.node.location, *keys), message)
 
     def is_broken(self, step: Step, key: str) -> bool:
         """Whether a key of a step was wrong, so that nothing can be said about it."""
@@ -129,13 +148,13 @@ class Builder:
             return
         paths = []
         for index, wanted in enumerate(entry.wanted):
-            found = self._find(entry, wanted)
+            found = self.find(entry, wanted)
             if isinstance(found, str):
                 self._report(
                     (*entry.node.location, "needs", index),
                     f"{_who(entry)} needs {found}",
                 )
-            elif found is not None and self._order(entry, found, ("needs", index)):
+            elif found is not None and self.order(entry, found, ("needs", index)):
                 paths.append(found.node.path)
         entry.node.needs = tuple(dict.fromkeys(paths))
 
@@ -148,7 +167,7 @@ class Builder:
     def _resolve_input(self, entry: Entry, name: str, spec: InputSpec) -> Input | None:
         where = (*entry.node.location, "inputs", name, "from")
         wanted, _, output_name = spec.from_.rpartition(".")
-        found = self._find(entry, wanted, reads=spec.from_)
+        found = self.find(entry, wanted, reads=spec.from_)
         if isinstance(found, str):
             self._report(where, f"{_who(entry)} reads {found}")
             return None
@@ -162,7 +181,7 @@ class Builder:
                 f"{_who(entry)} reads '{spec.from_}', but '{wanted}' is a group; expected {one_of(names)}",
             )
             return None
-        if not self._order(entry, found, ("inputs", name, "from")):
+        if not self.order(entry, found, ("inputs", name, "from")):
             return None
         output = producer.spec.outputs.get(output_name)
         if output is None:
@@ -187,7 +206,7 @@ class Builder:
                 f"input '{name}' is a parameter ('{output.type}'), which is never staged; expected no 'stage'",
             )
 
-    def _find(self, entry: Entry, wanted: str, reads: str | None = None) -> Entry | str | None:
+    def find(self, entry: Entry, wanted: str, reads: str | None = None) -> Entry | str | None:
         """A step or group by its name; or what to say; or ``None`` where nothing can be said."""
         head, *rest = wanted.split("/")
         scope = entry.parent
@@ -198,7 +217,7 @@ class Builder:
         for part in rest:
             if found is None:
                 break
-            if self._unknown_inside(found):
+            if self.unknown_inside(found):
                 return None
             found = found.names.get(part)
         if found is not None:
@@ -219,13 +238,15 @@ class Builder:
             f"; expected {one_of(names)}{did_you_mean(wanted, names)}"
         )
 
-    def _unknown_inside(self, entry: Entry) -> bool:
+    def unknown_inside(self, entry: Entry) -> bool:
+        """Whether a group's steps were wrong, so that nothing can be said about what is in it."""
         return "" in self._broken.get(entry.node.location, ())
 
-    def _order(self, entry: Entry, target: Entry, keys: Location) -> bool:
+    def order(self, entry: Entry, target: Entry, keys: Location) -> bool:
+        """Have an entry come after another one; ``False`` after it was told that it cannot."""
         if target.first <= entry.first and entry.last <= target.last and _contains(target, entry):
             what = "itself" if target is entry else f"group '{target.label}', which it belongs to"
-            verb = "reads" if keys[0] == "inputs" else "needs"
+            verb = {"inputs": "reads", "from": "picks from"}.get(keys[0], "needs")
             self._report(
                 (*entry.node.location, *keys),
                 f"{_who(entry)} {verb} {what}; expected another step",

@@ -3,28 +3,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.spec.building import Builder, Location, Report
 from airflow_mlops.spec.containers import check_container
+from airflow_mlops.spec.demands import DEMANDS
 from airflow_mlops.spec.documents import KEY
-from airflow_mlops.spec.graph import Step
+from airflow_mlops.spec.gates import Gate
 from airflow_mlops.spec.models import CONTAINER_RUNTIMES, PROGRAM_KINDS, STEP_KEYS, StepSpec
-from airflow_mlops.spec.parts import PARAMETER_TYPES
+from airflow_mlops.spec.parts import PARAMETER_TYPES, Output
 from airflow_mlops.spec.problems import did_you_mean, one_of
 from airflow_mlops.spec.programs import missing_script
 from airflow_mlops.spec.scopes import Scope
 from airflow_mlops.spec.structure import AIRFLOWS
 from airflow_mlops.spec.templates import TemplateError, references, render
 
+if TYPE_CHECKING:
+    from airflow_mlops.spec.building import Builder, Location, Report
+    from airflow_mlops.spec.graph import Step
+
 _ALWAYS = AIRFLOWS | {"name", "kind", "display_name", "description", "needs"}
 _ALLOWED: dict[str, frozenset[str]] = {
     "operator": _ALWAYS | {"params", "inputs", "outputs", "timeout", "operator"},
     "import": _ALWAYS | {"params", "uri", "asset", "type", "digest", "outputs"},
+    "gate": _ALWAYS | {"params", "inputs", "require", "on_fail"},
+    "pick": _ALWAYS | {"from_", "by", "outputs"},
 }
-_NOT_FOR_PROGRAMS = frozenset(("operator", "uri", "asset", "type", "digest"))
+_NOT_FOR_PROGRAMS = frozenset(("operator", "uri", "asset", "type", "digest", "require", "on_fail", "from_", "by"))
 _RESERVED_PREFIX = "MLOPS_"
 
 
@@ -63,11 +69,19 @@ class Checks:
 
     def _check_kind(self, step: Step) -> None:
         self._check_keys(step)
-        if (check := _DEMANDS.get(step.spec.kind)) is not None:
+        if (check := DEMANDS.get(step.spec.kind)) is not None:
             for keys, message in check(step, self._builder.is_broken):
                 self._say(step, keys, message)
         if step.spec.kind in PROGRAM_KINDS:
             self._check_program(step)
+        elif step.spec.kind == "gate":
+            self._check_gate(step)
+
+    def _check_gate(self, step: Step) -> None:
+        gate = Gate(step, self._params, self._builder.outputs_read(step))
+        for keys, message in gate.problems():
+            self._say(step, keys, message)
+        step.spec.params = list(dict.fromkeys([*step.spec.params, *gate.params]))
 
     def _say(self, step: Step, keys: Location, message: str) -> None:
         self._report((*step.location, *keys), message)
@@ -83,8 +97,9 @@ class Checks:
             wrong = given - _ALLOWED[spec.kind]
         if spec.kind == "import" and "outputs" in given and spec.type is None:
             wrong = wrong | {"outputs"}
-        for name in sorted(wrong):
-            keys = [key for key in STEP_KEYS if key in _allowed_for(spec.kind)]
+        allowed = {key.rstrip("_") for key in _allowed_for(spec.kind)}
+        for name in sorted(key.rstrip("_") for key in wrong):
+            keys = [key for key in STEP_KEYS if key in allowed]
             self._say(
                 step,
                 (name, KEY),
@@ -160,48 +175,15 @@ class Checks:
         spec = step.spec
         assets: dict[str, str] = {}
         for name, output in spec.outputs.items():
-            where = ("outputs", name)
             if isinstance(output.asset, str) and (first := assets.setdefault(output.asset, name)) != name:
                 self._say(
                     step,
-                    (*where, "asset"),
+                    ("outputs", name, "asset"),
                     f"outputs '{first}' and '{name}' are both asset '{output.asset}', which has one event for a run of the step"
                     f"; expected another asset",
                 )
-            if output.file is not None and output.is_parameter:
-                self._say(
-                    step,
-                    (*where, "file"),
-                    f"output '{name}' is a parameter ('{output.type}'), which has no file name; expected no 'file'",
-                )
-            if output.asset and output.is_parameter:
-                self._say(
-                    step,
-                    (*where, "asset"),
-                    f"output '{name}' is a parameter ('{output.type}'), which is no asset; expected 'asset' for artifacts alone",
-                )
-            if output.keys is not None and output.type != "metrics":
-                self._say(
-                    step,
-                    (*where, "keys"),
-                    f"output '{name}' is a {output.type}; 'keys' are for outputs of type metrics",
-                )
-            if spec.kind != "operator":
-                for key in ("uri", "digest"):
-                    if getattr(output, key) is not None:
-                        self._say(
-                            step,
-                            (*where, key),
-                            f"output '{name}' has a '{key}', which is for steps of kind operator"
-                            f"; expected what the program writes",
-                        )
-            elif output.is_artifact and output.uri is None:
-                self._say(
-                    step,
-                    where,
-                    f"output '{name}' is a {output.type} without a URI"
-                    f"; expected {{type: {output.type}, uri: …}}, where the operator leaves it",
-                )
+            for key, message in _odd_output(name, output, spec.kind):
+                self._say(step, ("outputs", name, *key), message)
 
     def _check_template(self, step: Step, where: Location, text: str) -> None:
         try:
@@ -229,6 +211,42 @@ class Checks:
                     f"; expected another name for the input"
                 )
                 self._say(step, ("inputs", name, KEY), message)
+
+
+def _odd_output(name: str, output: Output, kind: str) -> Iterator[tuple[Location, str]]:
+    """What an output says that it cannot have, by the key that says it."""
+    if output.is_parameter:
+        if output.file is not None:
+            yield (
+                ("file",),
+                f"output '{name}' is a parameter ('{output.type}'), which has no file name; expected no 'file'",
+            )
+        if output.asset:
+            yield (
+                ("asset",),
+                f"output '{name}' is a parameter ('{output.type}'), which is no asset; expected 'asset' for artifacts alone",
+            )
+    if output.keys is not None and output.type != "metrics":
+        yield ("keys",), f"output '{name}' is a {output.type}; 'keys' are for outputs of type metrics"
+    if output.from_ is not None and kind != "pick":
+        yield (
+            ("from",),
+            f"output '{name}' has a 'from', which is for steps of kind pick; expected a type, such as {{type: model}}",
+        )
+    if kind == "operator":
+        if output.is_artifact and output.uri is None:
+            yield (
+                (),
+                f"output '{name}' is a {output.type} without a URI"
+                f"; expected {{type: {output.type}, uri: …}}, where the operator leaves it",
+            )
+        return
+    for key in ("uri", "digest"):
+        if getattr(output, key) is not None:
+            yield (
+                (key,),
+                f"output '{name}' has a '{key}', which is for steps of kind operator; expected what the program writes",
+            )
 
 
 def _allowed_for(kind: str) -> frozenset[str]:
@@ -263,77 +281,3 @@ def _nested(where: Location, value: Any) -> Iterator[tuple[Location, str]]:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _nested((*where, index), item)
-
-
-Broken = Callable[[Step, str], bool]
-Demand = Iterator[tuple[Location, str]]
-
-
-def _train(step: Step, broken: Broken) -> Demand:
-    if not broken(step, "outputs") and not any(output.type == "model" for output in step.spec.outputs.values()):
-        yield (
-            _near(step, "outputs"),
-            f"step '{step.spec.name}' of kind train makes no model; expected an output such as {{model: model}}",
-        )
-
-
-def _evaluate(step: Step, broken: Broken) -> Demand:
-    if not broken(step, "outputs") and not any(output.type == "metrics" for output in step.spec.outputs.values()):
-        yield (
-            _near(step, "outputs"),
-            f"step '{step.spec.name}' of kind evaluate makes no metrics"
-            f"; expected an output such as {{metrics: metrics}}",
-        )
-
-
-def _predict(step: Step, broken: Broken) -> Demand:
-    # An input that could not be looked up may have been the model.
-    if broken(step, "inputs") or len(step.inputs) != len(step.spec.inputs):
-        return
-    models = [name for name, item in step.inputs.items() if item.type == "model"]
-    if len(models) != 1:
-        found = f"has {len(models)} model inputs ({', '.join(models)})" if models else "has no model input"
-        yield (
-            _near(step, "inputs"),
-            f"step '{step.spec.name}' of kind predict {found}; expected exactly one, such as {{model: fit.model}}",
-        )
-
-
-def _operator(step: Step, broken: Broken) -> Demand:
-    if step.spec.operator is None and not broken(step, "operator"):
-        yield (
-            (),
-            f"step '{step.spec.name}' of kind operator has no operator"
-            f"; expected 'operator: {{class: …, arguments: {{…}}}}'",
-        )
-
-
-def _import(step: Step, broken: Broken) -> Demand:
-    spec = step.spec
-    if spec.uri is None and spec.asset is None and not broken(step, "uri") and not broken(step, "asset"):
-        yield (
-            (),
-            f"step '{spec.name}' of kind import has no 'uri'; expected one such as 'uri: s3://lake/customers/', or an 'asset'",
-        )
-    if spec.type is None and not broken(step, "type"):
-        yield (), f"step '{spec.name}' of kind import has no 'type'; expected one such as 'type: dataset'"
-    if spec.asset is not None:
-        for key in ("uri", "digest"):
-            if getattr(spec, key) is not None:
-                yield (
-                    (key, KEY),
-                    f"step '{spec.name}' imports an asset, which says its {key} itself; expected 'asset' or '{key}', not both",
-                )
-
-
-def _near(step: Step, key: str) -> Location:
-    return (key, KEY) if key in step.spec.model_fields_set else ()
-
-
-_DEMANDS: dict[str, Callable[[Step, Broken], Demand]] = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "operator": _operator,
-    "import": _import,
-}

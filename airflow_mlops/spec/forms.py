@@ -34,10 +34,12 @@ PARAM_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,62}$"
 ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
 SECRET_NAME = r"^[A-Z][A-Z0-9_]{0,62}$"  # noqa: S105
 PIPELINE_NAME = r"^[a-z][a-z0-9_.-]{0,199}$"
+MADE_BY_CANDIDATE = r"^[a-z][a-z0-9/-]*(\.[a-z][a-z0-9_]*)?$|^[a-z][a-z0-9_]*$"
 CONNECTION_FIELDS = ("password", "login", "host", "port", "schema", "uri")
 PARAM_TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
 
 _REFERENCE = re.compile(r"(?:[a-z][a-z0-9-]{0,62}/)*[a-z][a-z0-9-]{0,62}\.[a-z][a-z0-9_]{0,62}\Z")
+_BEST_BY = re.compile(r"\s*(max|min)\(\s*([^()]*[^()\s])\s*\)\s*\Z")
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 _ZONE = re.compile(r"(?!localtime|posixrules|Factory|right/|posix/)[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*\Z")
 _CLASS_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\Z", re.ASCII)
@@ -324,6 +326,24 @@ def check_secret(variable: str | None, connection: str | None, field: str | None
         refuse(f"a secret of a connection names a field; expected one of {', '.join(CONNECTION_FIELDS)}, extra.<key>")
     if variable is not None and field is not None:
         refuse("a variable has no fields; expected {variable: …} or {connection: …, field: …}")
+
+
+def best_by(value: Any) -> Any:
+    """What is compared and which end of it is better: ``max(score.metrics.auc)``, or its long form."""
+    if not isinstance(value, str):
+        return value
+    match = _BEST_BY.match(value)
+    if match is None:
+        refuse(f"{cut(value)} is no measure; expected one such as max(score.metrics.auc) or min(score.metrics.loss)")
+    return {match[1]: match[2]}
+
+
+def check_best_by(largest: str | None, smallest: str | None) -> None:
+    """A measure has one end that is better."""
+    if (largest is None) == (smallest is None):
+        refuse(
+            "a measure is to be large or small; expected one such as max(score.metrics.auc) or min(score.metrics.loss)"
+        )
 
 
 def volume_source(value: Any) -> str:

@@ -44,6 +44,33 @@ class Input:
     stage: str = "copy"
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """
+    One of those that a ``pick`` chooses from. Its values are inputs of the step that picks.
+
+    :param name: the step or group, as the spec calls it
+    :param measure: the input that it is compared by
+    :param outputs: by output of the step that picks, the input that it would be
+    """
+
+    name: str
+    measure: str
+    outputs: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """
+    What a ``pick`` chooses from.
+
+    :param key: number of the measure that is compared, where that is a metrics output; ``None`` if it is a parameter
+    """
+
+    candidates: tuple[Candidate, ...]
+    key: str | None
+
+
 @dataclass(slots=True)
 class Step:
     """
@@ -55,6 +82,7 @@ class Step:
     :param inputs: resolved references by name
     :param needs: paths of steps or groups that come first without handing anything over
     :param location: where the step is in the document, for problems found later
+    :param choice: what a ``pick`` chooses from
     """
 
     path: StepPath
@@ -62,6 +90,7 @@ class Step:
     inputs: dict[str, Input] = field(default_factory=dict)
     needs: tuple[StepPath, ...] = ()
     location: tuple[str | int, ...] = ()
+    choice: Choice | None = None
 
     @property
     def task_id(self) -> str:

@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-LATER_KINDS = frozenset(("gate", "pick", "approve", "register", "serve"))
+LATER_KINDS = frozenset(("approve", "register", "serve"))
 LATER_RULES = frozenset(("foreach", "choose"))
 """Keys that make a group follow a rule."""
 
 LATER_STEP_KEYS = LATER_RULES | frozenset(
     (
         "reuse",
-        "require",
-        "on_fail",
-        "from",
-        "by",
         "model",
         "alias",
         "endpoint",

@@ -22,10 +22,13 @@ from pydantic import (
 
 from airflow_mlops.spec import forms
 from airflow_mlops.spec.parts import (
+    ARTIFACT_TYPES,
     DEFAULT_GRACE,
+    PARAMETER_TYPES,
     ArtifactType,
     AssetName,
     Backoff,
+    BestBy,
     Command,
     Digest,
     DisplayName,
@@ -35,6 +38,7 @@ from airflow_mlops.spec.parts import (
     Moment,
     Number,
     OnDrain,
+    OnFail,
     OperatorCall,
     Output,
     OwnerLink,
@@ -59,12 +63,12 @@ from airflow_mlops.spec.scheduling import AnySchedule, Deadline, RunCallbacks, S
 
 API_VERSION = "mlops/v1"
 
-Kind = Literal["preprocess", "train", "evaluate", "predict", "container", "operator", "import"]
+Kind = Literal["preprocess", "train", "evaluate", "predict", "container", "operator", "import", "gate", "pick"]
 Runtime = Literal["process", "docker", "kubernetes"]
 CONTAINER_RUNTIMES = ("docker", "kubernetes")
 """Those that run the program in an image."""
 PROGRAM_KINDS = ("preprocess", "train", "evaluate", "predict", "container")
-KINDS = (*PROGRAM_KINDS, "operator", "import")
+KINDS = (*PROGRAM_KINDS, "operator", "import", "gate", "pick")
 
 _BACKOFF = Backoff()
 _RESOURCES = Resources()
@@ -146,8 +150,27 @@ class StepOptions(SpecModel):
     process: Process = Field(default_factory=lambda: _PROCESS, description="Settings of the process runtime")
 
 
+_LONE_OUTPUTS: dict[str, Any] = {
+    "if": {"properties": {"kind": {"const": "pick", "description": "What the step is for"}}, "required": ["kind"]},
+    "else": {
+        "properties": {
+            "outputs": {
+                "description": "What the step makes, by name",
+                "additionalProperties": {
+                    "if": {"type": "string"},
+                    "then": {"enum": [*ARTIFACT_TYPES, *PARAMETER_TYPES]},
+                },
+            }
+        }
+    },
+}
+"""For editors: the short form of an output is a type, but for the kind whose outputs are those of other steps."""
+
+
 class StepSpec(StepOptions):
     """One step of a pipeline."""
+
+    model_config = ConfigDict(json_schema_extra={"allOf": [_LONE_OUTPUTS]})
 
     name: StepName = Field(description="Name, unique in its group: [a-z][a-z0-9-]{0,62}")
     kind: Kind = Field(description="What the step is for")
@@ -180,10 +203,29 @@ class StepSpec(StepOptions):
         description="What kind of artifact a step of kind `import` brings in; its output has this name",
     )
     digest: Digest | None = Field(default=None, description="How an import is told apart: by content, by ETag, or not")
+    require: list[Text] = Field(
+        default_factory=list,
+        max_length=100,
+        description="What must hold for a step of kind `gate` to open: conditions in CEL over its inputs and `params`, such as `m.accuracy >= 0.93`",
+    )
+    on_fail: OnFail = Field(
+        default="fail",
+        description="What a closed gate does: `fail` fails the run, `skip` skips the steps that come after",
+    )
+    from_: list[Text] = Field(
+        default_factory=list,
+        max_length=100,
+        validation_alias="from",
+        serialization_alias="from",
+        description="Candidates of a step of kind `pick`: groups, or steps; the first one wins a tie",
+    )
+    by: BestBy | None = Field(
+        default=None, description="What a step of kind `pick` compares its candidates by: `max(score.metrics.auc)`"
+    )
     display_name: DisplayName | None = Field(default=None, description="Name that Airflow shows in place of `name`")
 
 
-STEP_KEYS = tuple(sorted(StepSpec.model_fields, key=StepOptions.model_fields.__contains__))
+STEP_KEYS = tuple(key.rstrip("_") for key in sorted(StepSpec.model_fields, key=StepOptions.model_fields.__contains__))
 """Keys of a step, its own before those that it shares with ``defaults``."""
 
 

@@ -43,6 +43,7 @@ OutputType = Literal[
 ]
 Digest = Literal["content", "etag", "none"]
 OnDrain = Literal["detach", "stop"]
+OnFail = Literal["fail", "skip"]
 DEFAULT_GRACE = timedelta(seconds=10)
 
 ARTIFACT_TYPES = ("dataset", "model", "metrics", "report", "artifact")
@@ -103,14 +104,20 @@ class SpecModel(BaseModel):
 
 class Output(SpecModel):
     """
-    An output of a step: an artifact, or a parameter (a small JSON value). Short form: the type alone.
+    An output of a step: an artifact, or a parameter (a small JSON value). Short form: the type alone; of a step of kind ``pick``, the
+    candidate's output alone.
 
     :raises pydantic.ValidationError: if the type is unknown or the file name is more than a name
     """
 
     short_form = (
         "type",
-        {"type": "string", "enum": [*ARTIFACT_TYPES, *PARAMETER_TYPES]},
+        {
+            "anyOf": [
+                {"type": "string", "enum": [*ARTIFACT_TYPES, *PARAMETER_TYPES]},
+                {"type": "string", "pattern": forms.MADE_BY_CANDIDATE},
+            ]
+        },
     )
 
     type: OutputType = Field(description="What it is: an artifact type or the type of a parameter")
@@ -128,11 +135,27 @@ class Output(SpecModel):
         description="`true`: each commit updates the Airflow asset `mlops://<pipeline>/<step>/<output>`; or the URI or name of another; "
         "artifacts only",
     )
+    from_: Text | None = Field(
+        default=None,
+        validation_alias="from",
+        serialization_alias="from",
+        description="Of a step of kind `pick`: the candidate's output that it is, `step.output` of groups, `output` of steps",
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "from" in value and "type" not in value:
+            return {"type": "artifact", **value}  # until it is known what the candidates make
         return {"type": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        long = schema["anyOf"][1]
+        del long["required"]
+        long["anyOf"] = [{"required": ["type"]}, {"required": ["from"]}]
+        return schema
 
     @property
     def is_parameter(self) -> bool:
@@ -168,6 +191,36 @@ class InputSpec(SpecModel):
     @classmethod
     def _short(cls, value: Any) -> Any:
         return {"from": value} if isinstance(value, str) else value
+
+
+class BestBy(SpecModel):
+    """What candidates are compared by. Short form: ``max(score.metrics.auc)``."""
+
+    short_form = ("max", {"type": "string", "pattern": r"^\s*(max|min)\(.*\)\s*$"})
+
+    max: Text | None = Field(
+        default=None,
+        description="A number that is better the larger it is: `step.metrics.key` where candidates are groups, `metrics.key` where they are steps",
+    )
+    min: Text | None = Field(default=None, description="A number that is better the smaller it is")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return forms.best_by(value)
+
+    @model_validator(mode="after")
+    def _one_end(self) -> BestBy:
+        forms.check_best_by(self.max, self.min)
+        return self
+
+    @property
+    def path(self) -> str:
+        """The number that is compared."""
+        return self.max or self.min or ""
+
+    def __str__(self) -> str:
+        return f"{'max' if self.max is not None else 'min'}({self.path})"
 
 
 class Secret(SpecModel):

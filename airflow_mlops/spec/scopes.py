@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_mlops.spec.models import PROGRAM_KINDS
 from airflow_mlops.spec.parts import ARTIFACT_TYPES
 from airflow_mlops.spec.problems import did_you_mean, one_of
 
@@ -90,7 +91,7 @@ class Scope:
 
     def _output(self, name: tuple[str, ...]) -> str | None:
         outputs = self._step.spec.outputs
-        if self._step.spec.kind not in ("operator", "import"):
+        if self._step.spec.kind in PROGRAM_KINDS:
             if name[1] not in outputs:
                 if self._builder.is_broken(self._step, "outputs"):
                     return None
@@ -106,7 +107,7 @@ class Scope:
 
 def _artifact_input(name: tuple[str, ...], resolved: Input, step: Step) -> str | None:
     fields = ["uri", "digest", "metadata"]
-    if resolved.stage != "none" and step.spec.kind != "operator":
+    if resolved.stage != "none" and step.spec.kind in PROGRAM_KINDS:
         fields.insert(0, "path")
     if len(name) > 2 and name[2] in fields and (len(name) == 3 or name[2] == "metadata"):  # noqa: PLR2004
         return None

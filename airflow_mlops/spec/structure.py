@@ -148,7 +148,9 @@ def _fill_in(data: dict[str, Any], runtime: str | None) -> None:
         defaults.pop("runtime", None)
     by_kind = {
         "operator": [(key, value) for key, value in defaults.items() if key in _FOR_OPERATORS],
-        "import": [(key, value) for key, value in defaults.items() if key in AIRFLOWS],
+        **dict.fromkeys(
+            ("import", "gate", "pick"), [(key, value) for key, value in defaults.items() if key in AIRFLOWS]
+        ),
     }
     everything = list(defaults.items())
     for _, entry in _entries(data.get("steps"), ("steps",)):
@@ -158,6 +160,8 @@ def _fill_in(data: dict[str, Any], runtime: str | None) -> None:
         if not isinstance(kind, str):
             kind = ""
         _fill_in_defaults(entry, by_kind.get(kind, everything))
+        if kind == "pick":
+            _name_sources(entry)
         if runtime is not None and kind in PROGRAM_KINDS:
             entry["runtime"] = runtime
         if isinstance(images, dict):
@@ -172,6 +176,15 @@ def _fill_in_defaults(entry: dict[str, Any], defaults: list[tuple[str, Any]]) ->
             entry[key] = value
         elif key in MERGED and isinstance(value, dict) and isinstance(entry[key], dict):
             entry[key] = _deeply(value, entry[key]) if key in MERGED_DEEPLY else {**value, **entry[key]}
+
+
+def _name_sources(entry: dict[str, Any]) -> None:
+    """The outputs of a ``pick`` in their long form: a lone text is another step's output there, and no type."""
+    outputs = entry.get("outputs")
+    if isinstance(outputs, dict):
+        entry["outputs"] = {
+            name: {"from": value} if isinstance(value, str) else value for name, value in outputs.items()
+        }
 
 
 def _deeply(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ _ONE: dict[str, type[BaseModel]] = {
     "backoff": parts.Backoff,
     "process": parts.Process,
     "operator": parts.OperatorCall,
+    "by": parts.BestBy,
     "defaults": models.StepOptions,
     "schedule": scheduling.Schedule,
     "deadline": scheduling.Deadline,

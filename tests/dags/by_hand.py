@@ -23,7 +23,7 @@ import yaml
 from tests.parts.requirement import required_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 EXAMPLES = Path(__file__).parents[2] / "dags"
 
@@ -58,7 +58,7 @@ class Example:
     def __post_init__(self) -> None:
         self.file = EXAMPLES / self.name / "pipeline.yaml"
         self.spec = yaml.safe_load(self.file.read_text(encoding="utf-8"))
-        self.steps = {step["name"]: step for step in self.spec["steps"]}
+        self.steps = dict(_flat(self.spec["steps"], ""))
 
     def run_all(self) -> None:
         """Run every step, in the order of the file."""
@@ -73,8 +73,12 @@ class Example:
         :raises Failed: if it did not end with 0
         """
         step = self.steps[name]
+        if step["kind"] == "pick":
+            return self._pick(name, step)
+        if step["kind"] == "gate":
+            return "open"
         outputs = {output: self._output(name, output, form) for output, form in step["outputs"].items()}
-        inputs = {key: self.made[reference] for key, reference in step.get("inputs", {}).items()}
+        inputs = {key: self._found(name, reference) for key, reference in step.get("inputs", {}).items()}
         paths = {key: value for key, value in inputs.items() if isinstance(value, Path)}
         values = {key: self._param(key) for key in step.get("params", [])}
         values |= {key: value for key, value in inputs.items() if key not in paths}
@@ -104,6 +108,23 @@ class Example:
             self.made[f"{name}.{output}"] = self._taken(step["outputs"][output], path)
         return done.stdout
 
+    def _pick(self, name: str, step: dict[str, Any]) -> str:
+        """What ``pick`` does: the first of those with the largest number."""
+        inside, _, key = step["by"].removeprefix("max(").removesuffix(")").rpartition(".")
+        winner = max(step["from"], key=lambda candidate: self.metrics(f"{candidate}/{inside}")[key])
+        self.made |= {f"{name}.{output}": self.made[f"{winner}/{made}"] for output, made in step["outputs"].items()}
+        self.made[f"{name}.winner"] = winner
+        return f"{winner} wins"
+
+    def _found(self, reader: str, reference: str) -> Any:
+        """What a reference means: looked up in the reader's own group, then outwards."""
+        group = reader
+        while group:
+            group = group.rpartition("/")[0]
+            if (whole := f"{group}/{reference}".lstrip("/")) in self.made:
+                return self.made[whole]
+        raise Failed(f"{reader}: nobody has made {reference}")
+
     def metrics(self, reference: str) -> dict[str, Any]:
         """A metrics output, read as strictly as the product reads it: NaN and Infinity are refused."""
         text = Path(self.made[reference]).read_text(encoding="utf-8")
@@ -130,6 +151,16 @@ class Example:
     def _param(self, name: str) -> Any:
         declared = self.spec["params"][name]
         return self.params.get(name, declared["default"] if isinstance(declared, dict) else declared)
+
+
+def _flat(steps: list[dict[str, Any]], group: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Steps by their path."""
+    for step in steps:
+        path = f"{group}{step['name']}"
+        if "steps" in step:
+            yield from _flat(step["steps"], f"{path}/")
+        else:
+            yield path, step
 
 
 def _refuse(word: str) -> None:

@@ -29,6 +29,7 @@ LINKED = {
     "Volume": "volume",
     "Process": "process",
     "OperatorCall": "operator",
+    "BestBy": "measure",
     "ParamSpec": "parameter",
     "Overlay": "environment",
     "StepOptions": "step options",
@@ -54,11 +55,13 @@ def table(model: type[BaseModel]) -> str:
     schema = next((form for form in schema.get("anyOf", ()) if "properties" in form), schema)
     inherited = set(models.StepOptions.model_fields) if model is models.StepSpec else set()
     required = set(schema.get("required", ()))
+    one_of_them = {name for form in schema.get("anyOf", ()) for name in form.get("required", ())}
     rows = ["| key | value | default | what |", "|---|---|---|---|"]
     for name, form in schema["properties"].items():
         if name not in inherited:
             # An overlay has no defaults: what it does not say stays as it is.
-            default = "**required**" if name in required else "" if model is models.Overlay else _default(form)
+            default = "" if model is models.Overlay else _default(form)
+            default = "**required**" if name in required else "**one of them**" if name in one_of_them else default
             rows.append(f"| `{name}` | {_cell(value_of(form))} | {default} | {_cell(form.get('description', ''))} |")
     return "\n".join(rows) + "\n"
 

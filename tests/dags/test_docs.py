@@ -42,7 +42,7 @@ def test_the_spec_in_the_readme_is_a_whole_tested_file_of_ten_lines() -> None:
 )
 def test_yaml_and_python_snippets_name_their_file(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert len(re.findall(r"^```(?:yaml|python|sh|dockerfile)$", text, re.MULTILINE)) == len(SNIPPET.findall(text))
+    assert len(re.findall(r"^```(?:yaml|python|sh|dockerfile|json)$", text, re.MULTILINE)) == len(SNIPPET.findall(text))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -74,14 +74,15 @@ def run_file(home: Path, spec: Path, *options: str, **settings: str) -> Ran:
 def check_breast_cancer(ran: Ran) -> None:
     assert set(ran.states().values()) == {"success"}
     assert ran.document["state"] == "success"
-    for step in ("check-logistic", "check-forest", "choose"):
+    for step in ("logistic/check", "forest/check", "choose"):
         assert ran.metrics(step)["accuracy"] > 0.9
         assert ran.metrics(step)["auc"] > 0.97
     parameters = ran.document["steps"]["choose"]["parameters"]
-    best = max(("logistic", "forest"), key=lambda name: ran.metrics(f"check-{name}")["auc"])
-    assert parameters == {"winner": best}
+    best = max(("logistic", "forest"), key=lambda name: ran.metrics(f"{name}/check")["auc"])
+    assert parameters["winner"] == best
+    assert [one["name"] for one in parameters["compared"]] == ["logistic", "forest"]
     steps = ran.document["steps"]
-    assert steps["choose"]["artifacts"]["model"]["digest"] == steps[best]["artifacts"]["model"]["digest"]
+    assert steps["choose"]["artifacts"]["model"]["digest"] == steps[f"{best}/fit"]["artifacts"]["model"]["digest"]
     with ran.file("predict", "predictions").open(encoding="utf-8", newline="") as file:
         predictions = list(csv.DictReader(file))
     assert len(predictions) == steps["split"]["parameters"]["rows"] == 60

@@ -5,13 +5,8 @@ from __future__ import annotations
 
 import csv
 import importlib
-import json
-import math
-import os
-import subprocess
-import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -56,7 +51,7 @@ def test_rows_to_predict_have_no_label(cancer: Example) -> None:
     assert "malignant" not in rows(cancer.made["split.fresh"])[0]
 
 
-@pytest.mark.parametrize("step", ["check-logistic", "check-forest"])
+@pytest.mark.parametrize("step", ["logistic/check", "forest/check"])
 def test_both_candidates_are_good(cancer: Example, step: str) -> None:
     metrics = cancer.metrics(f"{step}.metrics")
     assert 0.9 < metrics["accuracy"] <= 1
@@ -65,29 +60,29 @@ def test_both_candidates_are_good(cancer: Example, step: str) -> None:
 
 
 def test_the_roc_curve_and_the_confusion_matrix_are_metrics_of_a_documented_shape(cancer: Example) -> None:
-    path = cancer.made["check-forest.metrics"]
+    path = cancer.made["forest/check.metrics"]
     assert sorted(parse_metrics(path.read_bytes(), ["accuracy", "auc"])) == ["accuracy", "auc", "log_loss"]
-    metrics = cancer.metrics("check-forest.metrics")
+    metrics = cancer.metrics("forest/check.metrics")
     assert (metrics["roc"]["x"][0], metrics["roc"]["y"][-1]) == (0, 1)
     assert sum(map(sum, metrics["confusion"]["values"])) == 128
 
 
 def test_candidates_differ(cancer: Example) -> None:
-    assert cancer.metrics("check-logistic.metrics")["log_loss"] != cancer.metrics("check-forest.metrics")["log_loss"]
+    assert cancer.metrics("logistic/check.metrics")["log_loss"] != cancer.metrics("forest/check.metrics")["log_loss"]
 
 
 def test_the_report_is_a_page_for_people(cancer: Example) -> None:
-    page = cancer.made["check-forest.report"].read_text(encoding="utf-8")
+    page = cancer.made["forest/check.report"].read_text(encoding="utf-8")
     assert page.startswith("# RandomForestClassifier on 128 held-out tumours")
-    assert f"AUC {cancer.metrics('check-forest.metrics')['auc']:.3f}" in page
+    assert f"AUC {cancer.metrics('forest/check.metrics')['auc']:.3f}" in page
 
 
 def test_the_larger_auc_wins_and_its_model_is_handed_on(cancer: Example) -> None:
-    aucs = {name: cancer.metrics(f"check-{name}.metrics")["auc"] for name in ("logistic", "forest")}
+    aucs = {name: cancer.metrics(f"{name}/check.metrics")["auc"] for name in ("logistic", "forest")}
     winner = max(aucs, key=lambda name: aucs[name])
     assert cancer.made["choose.winner"] == winner
-    assert cancer.made["choose.model"].read_bytes() == cancer.made[f"{winner}.model"].read_bytes()
-    assert cancer.metrics("choose.metrics") == cancer.metrics(f"check-{winner}.metrics")
+    assert cancer.made["choose.model"].read_bytes() == cancer.made[f"{winner}/fit.model"].read_bytes()
+    assert cancer.metrics("choose.metrics") == cancer.metrics(f"{winner}/check.metrics")
 
 
 def test_every_row_is_predicted_and_most_are_right(cancer: Example) -> None:
@@ -114,48 +109,7 @@ def test_parameters_reach_the_programs(cancer: Example) -> None:
     other = Example("breast-cancer", cancer.folder / "other", params=params)
     other.run("split")
     assert (len(rows(other.made["split.test"])), other.made["split.rows"]) == (280, 9)
-    assert "n_estimators=3" in other.run("forest")
-
-
-def choose(folder: Path, metrics: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"]}
-    for name in ("logistic", "forest"):
-        (folder / name).write_text(f"model {name}", encoding="utf-8")
-        (folder / f"{name}.json").write_text(json.dumps(metrics[name]), encoding="utf-8")
-        environment[f"MLOPS_INPUT_{name.upper()}"] = str(folder / name)
-        environment[f"MLOPS_INPUT_{name.upper()}_METRICS"] = str(folder / f"{name}.json")
-    for name in ("model", "metrics", "winner"):
-        environment[f"MLOPS_OUTPUT_{name.upper()}"] = str(folder / f"out-{name}")
-    command = [sys.executable, str(EXAMPLES / "breast-cancer/src/choose.py"), "--by", "auc", "logistic", "forest"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
-
-
-@pytest.mark.parametrize(
-    ("logistic", "forest", "winner"),
-    [
-        ({"auc": 0.9}, {"auc": 0.8}, "logistic"),
-        ({"auc": 0.8}, {"auc": 0.9}, "forest"),
-        ({"auc": 0.9}, {"auc": 0.9}, "logistic"),
-        ({"auc": math.nan}, {"auc": 0.1}, "forest"),
-        ({"auc": 0.1}, {"auc": math.nan}, "logistic"),
-        ({"auc": math.inf}, {"auc": 0.1}, "forest"),
-        ({}, {"auc": 0.1}, "forest"),
-    ],
-)
-def test_the_better_wins_ties_go_to_the_first_and_nan_never_wins(
-    tmp_path: Path, logistic: dict[str, float], forest: dict[str, float], winner: str
-) -> None:
-    done = choose(tmp_path, {"logistic": logistic, "forest": forest})
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out-winner").read_text(encoding="utf-8") == winner
-    assert (tmp_path / "out-model").read_text(encoding="utf-8") == f"model {winner}"
-
-
-def test_no_usable_candidate_is_a_failure_that_says_so(tmp_path: Path) -> None:
-    done = choose(tmp_path, {"logistic": {"auc": math.nan}, "forest": {}})
-    assert done.returncode == 1
-    assert "no candidate has a usable 'auc'" in done.stderr
-    assert not (tmp_path / "out-model").exists()
+    assert "n_estimators=3" in other.run("forest/fit")
 
 
 def test_awk_counts_as_python_does(words: Example) -> None:

@@ -161,6 +161,17 @@ def wrapped_and_failing(af: Steps, dag_id: str) -> str:
     return af.run(dag_id)
 
 
+def gate_of_a_lost_worker(af: Steps, dag_id: str) -> str:
+    """The worker dies when the verdict is committed and Airflow has not heard that the gate is closed."""
+    shutil.copy(Path(__file__).with_name("dying.py"), af.home / "dags")
+    body = (
+        f"from dying import DyingGate; DyingGate(task_id='step', ran={str(af.path('ran', dag_id))!r}, parameters={{'n': 1}}, "
+        "require=['params.n > 2'])"
+    )
+    af.write(dag_id, 0, body)
+    return af.run(dag_id)
+
+
 def process_of_a_lost_worker(af: Steps, dag_id: str) -> str:
     """The program of the first try would run for ten minutes; its shell has a child."""
     ran, pid = af.path("ran", dag_id), af.path("pid", dag_id)
@@ -191,6 +202,7 @@ SCENARIOS: dict[str, Callable[[Steps, str], str]] = {
         made_again,
         lost_after_the_commit,
         process_of_a_lost_worker,
+        gate_of_a_lost_worker,
         deferred,
         wrapped_and_failing,
     )

@@ -84,6 +84,11 @@ def test_a_retry_kills_the_program_of_a_lost_worker(lives: Lives) -> None:
     assert len(attempts(lives["process_of_a_lost_worker"], "1")) == 1
 
 
+def test_a_closed_gate_stays_closed_when_its_worker_dies_before_it_could_say_so(lives: Lives) -> None:
+    assert outcome(lives["gate_of_a_lost_worker"]) == ("failed", 2, ["1"])
+    assert lives["gate_of_a_lost_worker"]["parameters"]["passed"] is False
+
+
 def test_a_wrapped_operator_is_deferred_resumed_and_retried_with_its_own_arguments(lives: Lives) -> None:
     assert outcome(lives["deferred"]) == ("success", 2, ["1"])
     assert lives["deferred"]["parameters"] == {"n": 8}

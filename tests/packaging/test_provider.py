@@ -24,6 +24,8 @@ DISTRIBUTION = "airflow-provider-mlops"
 
 MODULE_OF = {
     "pyyaml": "yaml",
+    "cel-expr-python": "cel_expr_python",
+    "protobuf": "google",
     "apache-airflow-providers-cncf-kubernetes": "kubernetes",
     "kubernetes-asyncio": "kubernetes_asyncio",
     "websocket-client": "websocket",

@@ -177,7 +177,16 @@ def run_dag(airflow_home: Path, migrated_database: Path, tmp_path: Path) -> RunD
     ``beside`` maps names of further files in its folder to their text; ``env`` adds environment variables. A file that
     cannot be run raises AssertionError with its log.
     """
+    return _runner(migrated_database, tmp_path)
 
+
+@pytest.fixture(scope="module")
+def run_dag_once(airflow_home: Path, migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDag:
+    """The same for fixtures of a module, whose tests look at one run from several sides."""
+    return _runner(migrated_database, tmp_path_factory.mktemp("once"))
+
+
+def _runner(migrated_database: Path, folder: Path) -> RunDag:
     def run_file(
         text: str,
         conf: Mapping[str, Any] | None = None,
@@ -186,12 +195,12 @@ def run_dag(airflow_home: Path, migrated_database: Path, tmp_path: Path) -> RunD
     ) -> DagResult:
         # The file must lie in a configured bundle, or Airflow says that the DAG is not serialized; alone
         # there, so that no other is parsed.
-        dags = Path(mkdtemp(prefix="dags-", dir=tmp_path))
+        dags = Path(mkdtemp(prefix="dags-", dir=folder))
         for name, content in {"dag_under_test.py": dedent(text), **(beside or {})}.items():
             (dags / name).parent.mkdir(parents=True, exist_ok=True)
             (dags / name).write_text(content)
         # A database of its own: tests give one DAG id to one DAG after the other, and Airflow 3.1 goes on with the first.
-        database = tmp_path / f"{dags.name}.db"
+        database = folder / f"{dags.name}.db"
         shutil.copyfile(migrated_database, database)
         environment = {
             **os.environ,
@@ -200,6 +209,6 @@ def run_dag(airflow_home: Path, migrated_database: Path, tmp_path: Path) -> RunD
             "PYTHONPATH": f"{ROOT}{os.pathsep}{dags}",
             **(env or {}),
         }
-        return run_dag_file(dags / "dag_under_test.py", tmp_path / f"{dags.name}.json", environment, conf)
+        return run_dag_file(dags / "dag_under_test.py", folder / f"{dags.name}.json", environment, conf)
 
     return run_file

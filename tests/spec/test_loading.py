@@ -252,7 +252,7 @@ STEP = "{name: a, kind: container, outputs: {d: dataset, m: model, n: integer, o
         ("{name: b, kind: import, uri: 's3://x', type: dataset, command: [x]}", "5:59: key 'command' is not for kind 'import'"),
         ("{name: b, kind: import, uri: 's3://x', type: string}", "5:50: 'type' of step 'b' is 'string'; expected one of dataset, model"),
         ("{name: b, kind: container, uri: x}", "5:32: key 'uri' is not for kind 'container'"),
-        ("{name: b, kind: contaner}", "5:21: 'kind' of step 'b' is 'contaner'; expected one of preprocess, train, evaluate, predict, container, operator, import; did you mean 'container'?"),
+        ("{name: b, kind: contaner}", "5:21: 'kind' of step 'b' is 'contaner'; expected one of preprocess, train, evaluate, predict, container, operator, import, gate, pick; did you mean 'container'?"),
         ("{name: b}", "5:5: step 'b' has no 'kind'; expected one of preprocess"),
         ("{kind: container}", "5:5: step number 2 has no 'name'; expected a name such as 'split'"),
         ("{name: B, kind: container}", "5:12: 'name' of step 'B': 'B' is no valid name; expected a name of lower-case letters, digits and '-'"),
@@ -296,7 +296,7 @@ STEP = "{name: a, kind: container, outputs: {d: dataset, m: model, n: integer, o
         ("{name: b, kind: container, kubernetes: {on_kill_action: keep_pod}}", "5:45: 'on_kill_action' is reserved: the step keeps its pod"),
         ("{name: b, kind: container, kubernetes: {node_selectr: {}}}", "unknown argument 'node_selectr' of KubernetesPodOperator"),
         ("{name: b, kind: container, pod: [x]}", "'pod' of step 'b' is a list; expected a mapping"),
-        ("{name: b, kind: gate, require: ['x > 1'], inputs: {x: a.n}}", "5:21: 'kind' of step 'b': kind 'gate' is not supported yet"),
+        ("{name: b, kind: approve, inputs: {x: a.n}}", "5:21: 'kind' of step 'b': kind 'approve' is not supported yet"),
         ("{name: b, kind: container, reuse: false}", "5:32: key 'reuse' in step 'b' is not supported yet"),
         ("{name: b, foreach: {item: x, in: [1]}, steps: [{name: c, kind: traim}]}", "5:15: key 'foreach' in group 'b' is not supported yet"),
         ("{name: b, steps: []}", "5:22: 'steps' of group 'b' is empty; expected at least one entry"),
@@ -502,7 +502,7 @@ steps:
             HEAD
             + """\
 steps:
-  - {name: best, kind: pick, from: sweep, by: {max: x}, outputs: {model: fit.model}}
+  - {name: best, kind: serve, endpoint: x, outputs: {model: model}}
   - {name: sweep, foreach: {C: [1]}, steps: [{name: fit, kind: train}]}
   - {name: b, kind: predict, inputs: {model: best.model, other: sweep/fit.model}, needs: [sweep]}
 """

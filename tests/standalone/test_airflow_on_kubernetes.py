@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.s3]
 
-STEPS = ("split", "logistic", "forest", "check-logistic", "check-forest", "choose", "predict")
+STEPS = ("split", "logistic.fit", "logistic.check", "forest.fit", "forest.check", "choose", "good-enough", "predict")
 SLEEPER = """
 apiVersion: mlops/v1
 name: sleeper

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+``gate``: conditions over what other steps found out, between a trained model and whoever would use it.
+
+It runs no program. What it found is committed before it opens or closes, so that the reason outlives the log, and a try that follows a lost
+worker says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
+from airflow_mlops.operators.failures import BadStep, GateClosed
+from airflow_mlops.operators.references import ReferenceOperator
+from airflow_mlops.spec.gates import PARAMS
+from airflow_mlops.spec.verdicts import as_document, told
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Artifact
+    from airflow_mlops.operators.attempt import Attempt
+    from airflow_mlops.spec.conditions import Condition
+    from airflow_mlops.spec.parts import OnFail
+
+
+class GateOperator(ReferenceOperator):
+    """
+    Let a run go on only if conditions hold.
+
+    :param require: conditions in CEL (https://cel.dev) over the names of ``inputs`` and ``params`` (the names of ``parameters``):
+        ``["m.accuracy >= 0.93"]``. Whatever is missing, not finite or cannot be evaluated keeps the gate closed
+    :param on_fail: what a closed gate does: ``fail`` fails the task, without retries; ``skip`` skips it, and what comes after
+    :raises BadStep: if a condition is none
+    """
+
+    kind: ClassVar[str] = "gate"
+    ui_color = "#fdf3d8"
+
+    def __init__(self, *, require: Sequence[str], on_fail: OnFail = "fail", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if on_fail not in ("fail", "skip"):
+            raise BadStep(f"step '{self.task_id}': on_fail is {on_fail!r}; expected 'fail' or 'skip'")
+        self.require = list(require)
+        self.on_fail = on_fail
+        if self.program is None:  # a spec's were looked at when it was read
+            self._conditions()
+
+    def produce(
+        self, context: Any, names: Mapping[str, Any], attempt: Attempt
+    ) -> tuple[dict[str, Artifact], dict[str, Any]]:
+        """Look at every condition, whatever the others said."""
+        from airflow_mlops.operators.measures import values_of
+
+        values = {PARAMS: names["params"], **values_of(attempt, self._inputs())}
+        found = [as_document(condition.look(values)) for condition in self._conditions()]
+        for verdict in found:
+            self.log.info("%s: %s", "Holds" if verdict["holds"] else "Does not hold", told(verdict))
+        return {}, {"passed": all(verdict["holds"] for verdict in found), "conditions": found}
+
+    def conclude(self, reference: Mapping[str, Any]) -> None:
+        """
+        Open, or do not.
+
+        :raises GateClosed: if it is closed, and that is to fail the run
+        :raises AirflowSkipException: if it is closed, and that is to skip what comes after
+        """
+        parameters = reference["parameters"]
+        if parameters["passed"] is True:
+            return
+        failed = "; ".join(told(verdict) for verdict in parameters["conditions"] if not verdict["holds"])
+        message = f"step '{self.task_id}' is closed, since this does not hold: {failed}"
+        if self.on_fail == "skip":
+            raise AirflowSkipException(message)
+        raise GateClosed(message)
+
+    def _inputs(self) -> list[str]:
+        return list(self.program.inputs if self.program is not None else self.inputs or {})
+
+    def _conditions(self) -> list[Condition]:
+        from airflow_mlops.spec.conditions import ConditionError, parse
+
+        if not self.require:
+            raise BadStep(f"step '{self.task_id}' requires nothing; expected require=['m.accuracy >= 0.93']")
+        names = frozenset((*self._inputs(), PARAMS))
+        try:
+            return [parse(text, names) for text in self.require]
+        except ConditionError as error:
+            raise BadStep(
+                f"step '{self.task_id}': a condition is none, column {error.column}: {error}; it may speak of {', '.join(sorted(names))}"
+            ) from error

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the conditions of a ``gate`` may speak of, found out when the spec is read: a gate that can never open should not wait for its run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops.spec.conditions import ConditionError, parse, written
+from airflow_mlops.spec.parts import PARAMETER_TYPES
+from airflow_mlops.spec.problems import did_you_mean, one_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from airflow_mlops.spec.conditions import Path
+    from airflow_mlops.spec.graph import Input, Step
+    from airflow_mlops.spec.parts import Output
+
+PARAMS = "params"
+"""The name by which a condition reads the parameters of the pipeline."""
+
+Finding = tuple[tuple[Any, ...], str]
+
+
+class Gate:
+    """
+    The conditions of one step of kind ``gate``.
+
+    :param params: names of the parameters that the pipeline declares
+    :param outputs: what the producers of the step's inputs declare, by input; those that are known
+    """
+
+    def __init__(self, step: Step, params: Sequence[str], outputs: dict[str, Output]) -> None:
+        self._step = step
+        self._params = params
+        self._outputs = outputs
+        self.params: list[str] = []
+        """Parameters that the conditions read."""
+
+    def problems(self) -> Iterator[Finding]:
+        """What is wrong, by the path below the step."""
+        spec = self._step.spec
+        yield from self._odd_inputs()
+        names = frozenset((*spec.inputs, PARAMS))
+        for index, text in enumerate(spec.require):
+            try:
+                paths = parse(text, names).paths
+            except ConditionError as error:
+                near = f"; expected a condition over {one_of(sorted(names))}"
+                yield (
+                    ("require", index),
+                    f"condition of step '{spec.name}', column {error.column}: {error}{near if 'undeclared' in str(error) else ''}",
+                )
+                continue
+            for path in paths:
+                if message := self._problem(path):
+                    yield ("require", index), f"condition of step '{spec.name}': {message}"
+
+    def _odd_inputs(self) -> Iterator[Finding]:
+        for name, item in self._step.inputs.items():
+            if item.type != "metrics" and item.type not in PARAMETER_TYPES:
+                yield (
+                    ("inputs", name, "from"),
+                    f"input '{name}' is a {item.type}, which no condition can read; expected metrics or a parameter",
+                )
+        if PARAMS in self._step.spec.inputs:
+            yield (
+                ("inputs", PARAMS),
+                f"input '{PARAMS}' has the name of the pipeline's parameters; expected another name",
+            )
+
+    def _problem(self, path: Path) -> str | None:
+        root, rest = str(path[0]), path[1:]
+        if root == PARAMS:
+            return self._param(path)
+        item = self._step.inputs.get(root)
+        if item is None:
+            return None
+        return self._metric(root, path, item) if item.type == "metrics" else _parameter(path, item, rest)
+
+    def _param(self, path: Path) -> str | None:
+        if len(path) == 1 or path[1] not in self._params:
+            near = did_you_mean(str(path[1]), self._params) if len(path) > 1 else ""
+            return f"{written(path)} is no parameter; expected {one_of([f'{PARAMS}.{name}' for name in self._params])}{near}"
+        self.params.append(str(path[1]))
+        return None
+
+    def _metric(self, root: str, path: Path, item: Input) -> str | None:
+        if len(path) == 1:
+            return f"'{root}' is all metrics of '{'/'.join(item.step)}'; expected one of them, such as {root}.accuracy"
+        keys = output.keys if (output := self._outputs.get(root)) is not None else None
+        if keys is not None and path[1] not in keys:
+            near = did_you_mean(str(path[1]), keys)
+            return (
+                f"{written(path)} is not among the 'keys' of {'/'.join(item.step)}.{item.output}"
+                f"; expected {one_of([written((root, key)) for key in keys])}{near}"
+            )
+        if len(path) > 2:
+            return f"{written(path)} is a part of a number; expected {written(path[:2])}"
+        return None
+
+
+def _parameter(path: Path, item: Input, rest: Path) -> str | None:
+    if rest and item.type not in ("list", "object"):
+        return f"{written(path)} is a part of {'an' if item.type[0] in 'aio' else 'a'} {item.type}; expected {written(path[:1])}"
+    return None

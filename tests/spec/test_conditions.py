@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conditions in CEL: what opens a gate, and that everything that is not certain keeps it closed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_mlops.spec.conditions import ConditionError, parse, written
+
+VALUES: dict[str, Any] = {
+    "m": {
+        "accuracy": 1,
+        "a": 0.95,
+        "lat": 150,
+        "nan": math.nan,
+        "inf": -math.inf,
+        "xs": [1, 2.0],
+        "odd": [1.0, {"deep": math.nan}],
+        "b-c": 3,
+        "flag": True,
+        "name": "x",
+        "big": 10**400,
+        "matrix": [[1, 2]],
+    },
+    "old": {"auc": 0.5},
+}
+NAMES = frozenset(VALUES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "m.lat < 200",
+        "m.accuracy >= 1",
+        "m.accuracy == 1 && m.accuracy == 1.0",
+        "m.xs.all(x, x >= 1)",
+        "m.xs[1] == 2 && m['b-c'] == 3 && m.matrix[0][1] == 2",
+        "m.a > old.auc + 0.1",
+        "m.flag == true && m.name == 'x'",
+        "m.lat in [150.0, 2.0]",
+        "size(m.xs) == 2",
+        "m.a < 0.9 || !(m.a < 0.9)",
+    ],
+)
+def test_what_holds_opens(text: str) -> None:
+    verdict = parse(text, NAMES).look(VALUES)
+    assert (verdict.holds, verdict.why) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("m.lat < 100", ""),
+        ("m.typo > 1", "there is no m.typo"),
+        ("m.a >= 0.93 || m.typo > 1.0", "there is no m.typo"),
+        ("m.xs.exists(x, x > m.typo)", "there is no m.typo"),
+        ("m.a.b > 1.0 || true", "there is no m.a.b"),
+        ("m.xs[2] > 0 || true", "there is no m.xs[2]"),
+        ("m.xs[-1] > 0 || true", "there is no m.xs[-1]"),
+        ("nowhere.a > 1.0 || true", "there is no nowhere.a"),
+        ("!(m.nan > 0.5)", "m.nan is nan, which is no finite number"),
+        ("m.nan != 0.0", "m.nan is nan, which is no finite number"),
+        ("m.inf < 0.0", "m.inf is -inf, which is no finite number"),
+        ("size(m.odd) == 2", "m.odd is nan, which is no finite number"),
+        ("{'a': m.nan}.a != 1.0", "m.nan is nan, which is no finite number"),
+        ("m.big > 1.0", "m.big is too large, which is no finite number"),
+        ("m.a > 0.0 && 9223372036854775807 + 1 > 0", "it is no boolean: OUT_OF_RANGE: integer overflow"),
+        ("m.name > 1.0", "it is no boolean: "),
+        ("1 / 0 == 1 && m.a > 0.0", "it is no boolean: "),
+    ],
+)
+def test_what_is_not_certain_is_closed_and_says_why(text: str, why: str) -> None:
+    verdict = parse(text, NAMES | {"nowhere"}).look(VALUES)
+    assert not verdict.holds
+    assert verdict.why.startswith(why) and bool(verdict.why) == bool(why)
+
+
+def test_the_values_that_were_looked_at_are_told() -> None:
+    verdict = parse("m.a > old.auc || m['b-c'] > m.typo", NAMES).look(VALUES)
+    assert verdict.values == {"m.a": 0.95, "old.auc": 0.5, "m['b-c']": 3, "m.typo": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "said"),
+    [
+        ("m.a >", 6, "Syntax error"),
+        ("m.a > 1 && zz > 1", 12, "undeclared reference to 'zz'"),
+        ("'yes'", 1, "is of type string"),
+        ("m.a", 1, "is a value that may be anything"),
+        ("1 + 1", 1, "is of type int"),
+        ("m[m.name] > 1", 1, "whose name is not written there"),
+        ("m.a > 1" + " " * 2000, 1, "characters long"),
+        ("", 1, "Syntax error"),
+    ],
+)
+def test_what_is_no_condition_is_told_with_its_place(text: str, column: int, said: str) -> None:
+    with pytest.raises(ConditionError, match=said) as caught:
+        parse(text, NAMES)
+    assert caught.value.column == column
+
+
+NUMBERS = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.integers())
+COMPARISONS = (
+    "m.x > {0!r}",
+    "!(m.x > {0!r})",
+    "m.x != {0!r}",
+    "!(m.x == {0!r})",
+    "m.x <= {0!r} || m.x >= {0!r}",
+    "m.y > 0.0 || true",
+)
+
+
+@given(st.dictionaries(st.sampled_from("xyz"), NUMBERS), st.floats(-1e9, 1e9), st.sampled_from(COMPARISONS))
+def test_no_gate_is_opened_by_a_number_that_is_none_or_missing(m: dict[str, Any], limit: float, text: str) -> None:
+    condition = parse(text.format(limit), frozenset({"m"}))
+    verdict = condition.look({"m": m})
+    for path in condition.paths:
+        value = m.get(str(path[1]))
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            assert not verdict.holds and written(path) in verdict.why
