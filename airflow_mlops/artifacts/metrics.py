@@ -1,27 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a ``metrics`` output may hold.
+What a ``metrics`` output may hold: ``docs/metrics.md`` shows it, ``schemas/metrics.schema.json`` is its JSON Schema.
 
-A JSON object. A value is a finite number, which gates, picks and tables read, or one of these shapes, which pages draw:
-
-``{"type": "curve", "x": [numbers], "y": [numbers], "x_label": text, "y_label": text}``
-    two lists of one length; the labels may be left out
-``{"type": "matrix", "values": [lists of numbers, of one length], "labels": [texts]}``
-    a confusion matrix and the like; ``labels`` (as many as there are lists) may be left out
-``{"type": "table", "columns": [texts], "rows": [lists of numbers, texts, booleans and nulls, as long as columns]}``
-``{"type": "text", "text": text}``
-
-Keys are printable characters, up to 128 bytes; a file has up to 200 numbers. Every shape may have a ``title``.
+A JSON object. A value is a finite number, which gates, picks and tables read, or one of the shapes of
+:mod:`~airflow_mlops.artifacts.shapes`, which pages and commands draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic.json_schema import models_json_schema
 
 from airflow_mlops.artifacts import strict_json
-from airflow_mlops.artifacts.errors import listed
+from airflow_mlops.artifacts.errors import DocumentInvalid, listed
 from airflow_mlops.artifacts.parameters import shown
+from airflow_mlops.artifacts.shapes import EXPECTED, KINDS, UNEQUAL, AnyShape, Series, is_number, model_of
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts.store import Store
 
 MAX_METRICS = 1 << 20
 """Bytes of a metrics file."""
@@ -29,6 +32,25 @@ MAX_METRICS = 1 << 20
 MAX_KEY = 128
 MAX_SCALARS = 200
 """Numbers of a metrics file: they travel with the artifact, as its metadata."""
+
+SCHEMA = Path(__file__).parent / "schemas" / "metrics.schema.json"
+
+_MODELS = tuple(model for models in KINDS.values() for model in models)
+_EXPECTED = {"list_type": "a list", "string_type": "a text", "model_type": "an object"}
+"""What pydantic's own errors expect, in the words of the others."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """
+    The content of a metrics file.
+
+    :param scalars: its numbers
+    :param shapes: what is to be drawn
+    """
+
+    scalars: dict[str, int | float]
+    shapes: dict[str, AnyShape]
 
 
 def parse_metrics(data: bytes, keys: Collection[str] = ()) -> dict[str, int | float]:
@@ -39,25 +61,7 @@ def parse_metrics(data: bytes, keys: Collection[str] = ()) -> dict[str, int | fl
     :return: the numbers in it
     :raises ValueError: saying what is wrong with it
     """
-    try:
-        document = strict_json.parse(data, limit=MAX_METRICS)
-    except strict_json.NoJson as error:
-        raise ValueError(f'{error}; expected a JSON object such as {{"accuracy": 0.93}}') from None
-    if not isinstance(document, dict):
-        raise ValueError(f'is {shown(document)}; expected a JSON object such as {{"accuracy": 0.93}}')
-    scalars: dict[str, int | float] = {}
-    for key, value in document.items():
-        if not key.isprintable() or not 0 < len(key.encode()) <= MAX_KEY:
-            raise ValueError(f"has the key {shown(key)}; expected printable characters, up to {MAX_KEY} bytes")
-        if _is_number(value):
-            scalars[key] = value
-        else:
-            _check_shape(key, value)
-    if len(scalars) > MAX_SCALARS:
-        raise ValueError(
-            f"has {len(scalars)} numbers; at most {MAX_SCALARS} are allowed: put series of numbers into a curve or "
-            "table"
-        )
+    scalars = read_metrics(data).scalars
     missing = [key for key in keys if key not in scalars]
     if missing:
         raise ValueError(
@@ -66,78 +70,118 @@ def parse_metrics(data: bytes, keys: Collection[str] = ()) -> dict[str, int | fl
     return scalars
 
 
-def _check_shape(key: str, value: Any) -> None:
+def read_metrics(data: bytes) -> Metrics:
+    """
+    Read a metrics file.
+
+    :raises ValueError: saying what is wrong with it
+    """
+    try:
+        document = strict_json.parse(data, limit=MAX_METRICS)
+    except strict_json.NoJson as error:
+        raise ValueError(f'{error}; expected a JSON object such as {{"accuracy": 0.93}}') from None
+    if not isinstance(document, dict):
+        raise ValueError(f'is {shown(document)}; expected a JSON object such as {{"accuracy": 0.93}}')
+    found = Metrics({}, {})
+    for key, value in document.items():
+        if not key.isprintable() or not 0 < len(key.encode()) <= MAX_KEY:
+            raise ValueError(f"has the key {shown(key)}; expected printable characters, up to {MAX_KEY} bytes")
+        if is_number(value):
+            found.scalars[key] = value
+        else:
+            found.shapes[key] = _shape(key, value)
+    if len(found.scalars) > MAX_SCALARS:
+        raise ValueError(
+            f"has {len(found.scalars)} numbers; at most {MAX_SCALARS} are allowed: put series of numbers into a curve or "
+            "table"
+        )
+    return found
+
+
+def fetch_metrics(store: Store, key: str, digest: str) -> Metrics:
+    """
+    Read the metrics file that a step committed.
+
+    :param digest: what it was then
+    :raises NotFound: if it is gone
+    :raises DocumentInvalid: if it is not what was committed
+    :raises StoreFailed: if the store cannot be read
+    """
+    data = store.read(key, MAX_METRICS)
+    found = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if found != digest:
+        raise DocumentInvalid(f"{store.uri(key)} has digest {found}, but {digest} was committed: it was changed since")
+    try:
+        return read_metrics(data)
+    except ValueError as error:
+        raise DocumentInvalid(f"{store.uri(key)} {error}") from None
+
+
+def metrics_schema() -> dict[str, Any]:
+    """The JSON Schema of a metrics file: all that can be said in one."""
+    _, schema = models_json_schema([(model, "validation") for model in _MODELS])
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Metrics",
+        "description": "A metrics output: finite numbers by name, and shapes to be drawn",
+        "type": "object",
+        "propertyNames": {"minLength": 1, "maxLength": MAX_KEY},
+        "additionalProperties": {
+            "anyOf": [{"type": "number"}, *({"$ref": f"#/$defs/{model.__name__}"} for model in _MODELS)]
+        },
+        "$defs": schema["$defs"],
+    }
+
+
+def write_schema() -> None:
+    """Rewrite the committed schema (``python -m airflow_mlops.artifacts.metrics``)."""
+    text = json.dumps(metrics_schema(), indent=2, sort_keys=True, ensure_ascii=False)
+    SCHEMA.write_text(text + "\n", encoding="utf-8")
+
+
+def _shape(key: str, value: Any) -> AnyShape:
     kind = value.get("type") if isinstance(value, dict) else None
-    if not isinstance(kind, str) or kind not in _SHAPES:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(
             f"has {shown(value)} for {shown(key)}; "
-            f'expected a finite number, or an object with "type": one of {", ".join(_SHAPES)}'
+            f'expected a finite number, or an object with "type": one of {", ".join(KINDS)}'
         )
-    required, optional, holds = _SHAPES[kind]
-    unknown = set(value) - required - optional - {"type", "title"}
-    absent = required - set(value)
-    if unknown or absent:
-        what = (
-            f"lacks {listed(sorted(absent), 'key')}" if absent else f"has the unknown key {shown(sorted(unknown)[0])}"
-        )
-        raise ValueError(
-            f"has a {kind} for {shown(key)} that {what}; expected {', '.join(sorted(required | optional))}"
-        )
-    if not isinstance(value.get("title", ""), str) or not holds(value):
-        raise ValueError(f"has a {kind} for {shown(key)} whose parts do not fit together; expected {_FITS[kind]}")
+    model = model_of(kind, value)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise ValueError(f"has a {kind} for {shown(key)} {_why(model, error)}") from None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _why(model: type[AnyShape], error: ValidationError) -> str:
+    """What is wrong with a shape; keys that are missing or unknown come first, since the rest may follow from them."""
+    problems = error.errors(include_url=False)
+    for kind, words in (("missing", "lacks"), ("extra_forbidden", "has the unknown key")):
+        keys = [problem["loc"] for problem in problems if problem["type"] == kind]
+        if keys:
+            return f"{_where(keys[0][:-1], 'that')}{words} {_name(keys[0][-1])}; expected {_keys(model, len(keys[0]))}"
+    first = problems[0]
+    if first["type"] == UNEQUAL:
+        return f"{_where(first['loc'], 'that')}has {first['msg']}"
+    expected = first["msg"] if first["type"] == EXPECTED else _EXPECTED.get(first["type"], first["msg"])
+    return f"{_where(first['loc'], 'that')}is {shown(first['input'])}; expected {expected}"
 
 
-def _all_of(value: Any, check: Callable[[Any], bool]) -> bool:
-    return isinstance(value, list) and all(check(item) for item in value)
+def _where(loc: tuple[int | str, ...], whole: str) -> str:
+    """The place of a part, as the start of a relative clause; ``whole`` stands for the shape itself."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+    return f"whose {path} " if path else f"{whole} "
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _name(key: int | str) -> str:
+    return shown(key) if not str(key).isidentifier() else str(key)
 
 
-def _is_cell(value: Any) -> bool:
-    return value is None or isinstance(value, (str, int, float))
+def _keys(model: type[AnyShape], depth: int) -> str:
+    """The keys of a shape, or of one of its series; those that must be there come first."""
+    fields = (model if depth == 1 else Series).model_fields
+    return ", ".join(sorted(set(fields) - {"type"}, key=lambda name: (not fields[name].is_required(), name)))
 
 
-def _is_curve(value: dict[str, Any]) -> bool:
-    labels = _is_text(value.get("x_label", "")) and _is_text(value.get("y_label", ""))
-    return (
-        labels
-        and _all_of(value["x"], _is_number)
-        and _all_of(value["y"], _is_number)
-        and len(value["x"]) == len(value["y"])
-    )
-
-
-def _is_matrix(value: dict[str, Any]) -> bool:
-    rows, labels = value["values"], value.get("labels")
-    return (
-        _all_of(rows, lambda row: _all_of(row, _is_number))
-        and len({len(row) for row in rows}) <= 1
-        and (labels is None or (_all_of(labels, _is_text) and len(labels) == len(rows)))
-    )
-
-
-def _is_table(value: dict[str, Any]) -> bool:
-    columns = value["columns"]
-    return _all_of(columns, _is_text) and _all_of(
-        value["rows"], lambda row: _all_of(row, _is_cell) and len(row) == len(columns)
-    )
-
-
-_FITS = {
-    "curve": "x and y as lists of as many numbers each, and labels as texts",
-    "matrix": "values as lists of as many numbers each, and as many labels as lists",
-    "table": "columns as texts, and rows as lists of as many numbers, texts, booleans and nulls",
-    "text": "a text",
-}
-_SHAPES: dict[str, tuple[set[str], set[str], Callable[[dict[str, Any]], bool]]] = {
-    "curve": ({"x", "y"}, {"x_label", "y_label"}, _is_curve),
-    "matrix": ({"values"}, {"labels"}, _is_matrix),
-    "table": ({"columns", "rows"}, set(), _is_table),
-    "text": ({"text"}, set(), lambda value: _is_text(value["text"])),
-}
+if __name__ == "__main__":
+    write_schema()

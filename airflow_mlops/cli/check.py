@@ -167,13 +167,17 @@ def _specs(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 @click.command(short_help="Print the JSON Schema of a spec.")
-def schema() -> None:
-    """Print the JSON Schema of a spec, for editors."""
+@click.argument("document", type=click.Choice(["spec", "metrics"]), default="spec")
+def schema(document: str) -> None:
+    """Print the JSON Schema of a spec, for editors, or that of what a metrics output holds."""
     import json
 
-    from airflow_mlops.spec import spec_schema
+    if document == "metrics":
+        from airflow_mlops.artifacts.metrics import metrics_schema as made
+    else:
+        from airflow_mlops.spec import spec_schema as made
 
-    click.echo(json.dumps(spec_schema(), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(made(), indent=2, ensure_ascii=False))
 
 
 @click.command(short_help="Print the steps and what they hand to each other.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``runs`` and ``logs``: what was run on this machine, and what a step printed."""
+"""``runs`` and ``logs``: what was run on this machine, and what a step printed. A run is shown by :mod:`~airflow_mlops.cli.show`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from airflow_mlops.cli import console as looks
 from airflow_mlops.cli.errors import CommandError
+from airflow_mlops.cli.show import show
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.embedded import RunRecord
@@ -20,11 +21,26 @@ _WIDE, _NARROW, _TINY = 100, 72, 60
 """Columns of a terminal from which on, and below which, there is room for more, for less, and for no table."""
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="The newest N.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def runs(limit: int, as_json: bool) -> None:
+@click.pass_context
+def runs(ctx: click.Context, limit: int, as_json: bool) -> None:
     """List the runs of this machine, the newest first."""
+    if ctx.invoked_subcommand is None:
+        _list(limit, as_json)
+        return
+    for name, flag in (("limit", "-n"), ("as_json", "--json")):
+        if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError(
+                f"{flag} is of the list; expected it after '{ctx.invoked_subcommand}', or not at all"
+            )
+
+
+runs.add_command(show)
+
+
+def _list(limit: int, as_json: bool) -> None:
     from airflow_mlops.cli.embedded.home import home
     from airflow_mlops.cli.embedded.runs import list_runs
 

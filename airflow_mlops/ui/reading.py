@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import IO, TYPE_CHECKING, ParamSpec, TypeVar
@@ -24,6 +24,7 @@ from airflow_mlops.artifacts import (
     find_committed,
     known_instance,
 )
+from airflow_mlops.artifacts.metrics import fetch_metrics
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.settings import load_settings
 from airflow_mlops.ui.problems import Problem
@@ -31,6 +32,7 @@ from airflow_mlops.ui.problems import Problem
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Manifest, Place
     from airflow_mlops.artifacts.manifest import ManifestArtifact
+    from airflow_mlops.artifacts.shapes import AnyShape
     from airflow_mlops.ui.asked import Asked
 
 MAX_DOWNLOAD = 32 << 20
@@ -160,6 +162,29 @@ def _seal(store: Store, place: Place, manifest: Manifest) -> Seal | None:
     if hashlib.sha256(data).hexdigest() != manifest.seal:
         raise DocumentInvalid(f"{store.uri(place.step_json_key(manifest.attempt))} is not the one that was committed")
     return Seal.from_bytes(data)
+
+
+def shapes_of(found: Found, name: str) -> tuple[Mapping[str, AnyShape], str]:
+    """
+    What is to be drawn of a metrics output.
+
+    :return: its shapes, and why there are none, if its file cannot be had
+    """
+    artifact = found.manifest.artifacts.get(name)
+    if artifact is None:
+        return {}, ""
+    key = found.key_of(artifact)
+    if key is None:
+        return {}, "Its curves and tables are not shown: pages read the files of the same pipeline alone."
+    try:
+        return fetch_metrics(found.store, key, artifact.digest).shapes, ""
+    except NotFound:
+        return {}, f"Its curves and tables cannot be shown: there is no {artifact.uri} any more."
+    except DocumentInvalid as error:
+        return {}, f"Its curves and tables cannot be shown: {error}."
+    except (ArtifactError, OSError) as error:
+        log.warning("Metrics cannot be shown: %s", error)
+        return {}, "Its curves and tables cannot be shown: the store cannot be read; the API server's log says why."
 
 
 @_in_words

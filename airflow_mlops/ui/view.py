@@ -9,16 +9,19 @@ No address out of a manifest becomes a link.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts import ReferenceRefused, decode_component
 from airflow_mlops.operators.links import DOWNLOAD, PAGE
+from airflow_mlops.spec.verdicts import told
 from airflow_mlops.ui.asked import Asked
 from airflow_mlops.ui.problems import Problem
+from airflow_mlops.ui.reading import shapes_of
+from airflow_mlops.ui.shapes import Drawn, drawn
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Manifest, Seal, Store
@@ -29,6 +32,12 @@ MAX_ROWS = 200
 
 MAX_TEXT = 1000
 """Characters of a name or a value."""
+
+MAX_DRAWN = 10
+"""Metrics outputs whose files are read for their shapes."""
+
+MAX_SHAPES = 20
+"""Shapes of a metrics output; what is above is counted."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,19 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """
+    A metrics output: its numbers, and what is drawn below them.
+
+    :param shapes_left_out: number of shapes that were too many
+    """
+
+    table: Table
+    shapes: tuple[Drawn, ...] = ()
+    shapes_left_out: int = 0
+
+
+@dataclass(frozen=True)
 class Item:
     """
     An artifact of a page.
@@ -89,6 +111,7 @@ class Page:
     lead: tuple[tuple[str, str], ...]
     items: tuple[Item, ...]
     items_left_out: int
+    measured: tuple[Measured, ...]
     tables: tuple[Table, ...]
 
 
@@ -96,8 +119,7 @@ def page_of(asked: Asked, found: Found) -> Page:
     """What a page says of what was found."""
     manifest, seal = found.manifest, found.seal
     items = tuple(_item(asked, found, name) for name in islice(manifest.artifacts, MAX_ROWS))
-    tables = [_table(f"Metrics: {_cut(name)}", (), _numbers(values)) for name, values in manifest.metrics.items()]
-    tables.append(_table("Parameters it handed on", (), _pairs(manifest.parameters)))
+    tables = [_verdict(manifest)]
     tables += _given(seal, found.store, asked)
     tables += [_table("Timings", (), _timings(manifest.timings)), _table("Ran with", (), _surroundings(manifest, seal))]
     return Page(
@@ -106,6 +128,7 @@ def page_of(asked: Asked, found: Found) -> Page:
         lead=_lead(manifest),
         items=items,
         items_left_out=len(manifest.artifacts) - len(items),
+        measured=tuple(one for one in _measured(found) if one.table.rows or one.table.note or one.shapes),
         tables=tuple(table for table in tables if table.rows or table.note),
     )
 
@@ -133,6 +156,51 @@ def _item(asked: Asked, found: Found, name: str) -> Item:
         facts=tuple((_cut(key), _cut(value)) for key, value in facts),
         download=f"{DOWNLOAD}?{asked.query(artifact=name)}" if found.key_of(artifact) is not None else None,
     )
+
+
+def _measured(found: Found) -> Iterator[Measured]:
+    """Metrics outputs; the files of the first are read, for what is drawn."""
+    manifest = found.manifest
+    others = [name for name, artifact in manifest.artifacts.items() if artifact.type == "metrics"]
+    for number, name in enumerate(islice(dict.fromkeys((*manifest.metrics, *others)), MAX_ROWS)):
+        scalars = manifest.metrics.get(name, {})
+        shapes, problem = shapes_of(found, name) if number < MAX_DRAWN else ({}, "")
+        yield Measured(
+            replace(_table(f"Metrics: {_cut(name)}", (), _numbers(scalars)), note=_cut(problem)),
+            tuple(drawn(key, shape) for key, shape in islice(shapes.items(), MAX_SHAPES)),
+            max(0, len(shapes) - MAX_SHAPES),
+        )
+
+
+def _verdict(manifest: Manifest) -> Table:
+    """What a gate found, or who a pick compared; of any other step, the parameters that it handed on."""
+    values = manifest.parameters
+    if manifest.kind == "gate" and (found := _objects(values.get("conditions"))):
+        rows = [
+            (Cell("yes" if one.get("holds") is True else "no"), Cell(_cut(told(one)), number=False)) for one in found
+        ]
+        return _table(
+            "Conditions" if values.get("passed") is True else "Conditions: closed", ("Holds", "Condition"), rows
+        )
+    if manifest.kind == "pick" and (found := _objects(values.get("compared"))):
+        winner = values.get("winner")
+        candidates = [
+            (
+                Cell(_cut(str(one.get("name")))),
+                Cell(
+                    _json(one.get("value")) if one.get("value") is not None else _cut(str(one.get("why"))), number=True
+                ),
+                Cell("won" if one.get("name") == winner else ""),
+            )
+            for one in found
+        ]
+        return _table("Candidates", ("Name", "Value", ""), candidates)
+    return _table("Parameters it handed on", (), _pairs(values))
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    """The objects in a list of a document that anybody may have written."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
 def _given(seal: Seal | None, store: Store, asked: Asked) -> list[Table]:

@@ -6,6 +6,7 @@ The pages of a real API server: what they show, whom they show it, and what beco
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import shutil
@@ -70,7 +71,7 @@ def put(store: Store, place: Place, artifacts: dict[str, Artifact] | None = None
     )
     store.put_if_absent(place.step_json_key("a1"), seal.to_bytes())
     manifest = Manifest.of(
-        place, attempt="a1", try_number=1, seal=seal, artifacts=artifacts or {}, kind="train", **values
+        place, attempt="a1", try_number=1, seal=seal, artifacts=artifacts or {}, **{"kind": "train", **values}
     )
     commit(store, place, manifest)
 
@@ -91,6 +92,84 @@ def test_a_page_shows_artifacts_metrics_parameters_inputs_and_times(
     assert "Started" in text
     assert "process" in text
     assert "folder, " in text
+
+
+def measure(store: Store, place: Place, document: Any, **changes: Any) -> Artifact:
+    """Commit a metrics output."""
+    data = json.dumps(document).encode()
+    key = f"{place.outputs_key('a1')}/m"
+    store.put_if_absent(key, data)
+    artifact = Artifact("m", "metrics", store.uri(key), f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
+    artifact = replace(artifact, **changes)
+    scalars = {name: value for name, value in document.items() if not isinstance(value, dict)}
+    put(store, place, {"m": artifact}, metrics={"m": scalars})
+    return artifact
+
+
+def test_a_page_draws_the_shapes_of_metrics_below_their_numbers(
+    api_server: ApiServer, fit: Place, store: Store
+) -> None:
+    place = replace(fit, step="drawn")
+    curve = {"type": "curve", "x": [0, 1], "y": [0, 1], "x_label": HOSTILE}
+    document = {"auc": 0.5, "roc": curve, "confusion": {"type": "matrix", "values": [[3, 1], [0, 4]]}}
+    measure(store, place, document)
+    answer = page(api_server, place)
+    assert answer.status_code == 200
+    text = answer.text[answer.text.index("<h2>Metrics: m</h2>") :]
+    assert text.index("<code>0.5</code>") < text.index("<polyline") < text.index("shade-8") < text.index("Ran with")
+    assert "<script" not in text and "style=" not in text
+
+
+def test_a_page_of_a_gate_says_what_held_and_one_of_a_pick_who_won(
+    api_server: ApiServer, fit: Place, store: Store
+) -> None:
+    conditions = [
+        {"condition": "m.auc >= 0.9", "holds": True, "values": {"m.auc": 0.95}},
+        {
+            "condition": f"m.x > 1 || '{HOSTILE}' == ''",
+            "holds": False,
+            "values": {"m.x": None},
+            "why": "there is no m.x",
+        },
+        "no condition at all",
+    ]
+    gate, pick = replace(fit, step="gate"), replace(fit, step="pick")
+    put(store, gate, kind="gate", parameters={"passed": False, "conditions": conditions})
+    compared = [{"name": "a", "value": 0.5}, {"name": "b", "value": None, "why": "it was skipped"}]
+    put(store, pick, kind="pick", parameters={"winner": "a", "compared": compared})
+    text = page(api_server, gate).text
+    assert "Conditions: closed" in text and "m.auc &gt;= 0.9 (m.auc = 0.95)" in text and "(there is no m.x)" in text
+    assert HOSTILE not in text
+    text = page(api_server, pick).text
+    assert text.index("Candidates") < text.index("0.5") < text.index("won") < text.index("it was skipped")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"digest": "sha256:" + "0" * 64}, "it was changed since"),
+        ({"uri": "s3://elsewhere/m"}, "pages read the files of the same pipeline alone"),
+        ({"is_tree": True}, "pages read the files of the same pipeline alone"),
+    ],
+)
+def test_a_page_draws_no_metrics_but_those_that_its_pipeline_committed(
+    api_server: ApiServer, fit: Place, store: Store, changes: dict[str, Any], why: str
+) -> None:
+    place = replace(fit, step=f"not-drawn-{len(why)}-{next(iter(changes))}")
+    measure(store, place, {"auc": 0.5, "note": {"type": "text", "text": "smuggled"}}, **changes)
+    answer = page(api_server, place)
+    assert answer.status_code == 200
+    assert why in answer.text and "smuggled" not in answer.text
+    assert "<code>0.5</code>" in answer.text
+
+
+def test_a_page_of_metrics_whose_file_is_gone_says_so(api_server: ApiServer, fit: Place, store: Store) -> None:
+    place = replace(fit, step="gone")
+    artifact = measure(store, place, {"auc": 0.5})
+    store.delete_tree(store.key(artifact.uri))
+    answer = page(api_server, place)
+    assert answer.status_code == 200
+    assert "there is no file://" in answer.text and "<code>0.5</code>" in answer.text
 
 
 def test_an_input_leads_to_the_page_of_the_step_that_made_it(api_server: ApiServer, fit: Place) -> None:
