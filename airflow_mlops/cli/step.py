@@ -121,12 +121,14 @@ def _given(chosen: Step, words: Sequence[str]) -> dict[str, Source]:
 
 
 def _require_all(chosen: Step, sources: dict[str, Source], from_run: str | None) -> None:
-    missing = [name for name, item in chosen.inputs.items() if name not in sources and not item.optional]
+    missing = [
+        name for name, item in chosen.inputs.items() if name not in sources and not item.optional and item.model is None
+    ]
     if missing:
         options = " ".join(
             f"--input {name}={'VALUE' if chosen.inputs[name].type in PARAMETER_TYPES else 'PATH'}" for name in missing
         )
-        wanted = ", ".join(f"{'/'.join(chosen.inputs[name].step)}.{chosen.inputs[name].output}" for name in missing)
+        wanted = ", ".join(chosen.inputs[name].label for name in missing)
         if from_run is not None:
             raise CommandError(
                 f"step '{chosen.task_id}' reads {wanted}, which run {from_run} did not make; give {options}"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,11 @@ _ALWAYS = AIRFLOWS | {"name", "kind", "display_name", "description", "needs"}
 _ALLOWED: dict[str, frozenset[str]] = {
     "operator": _ALWAYS | {"params", "inputs", "outputs", "timeout", "operator"},
     "import": _ALWAYS | {"params", "uri", "asset", "type", "digest", "outputs"},
-    "gate": _ALWAYS | {"params", "inputs", "require", "on_fail"},
+    "gate": _ALWAYS | {"params", "inputs", "require", "on_fail", "no_champion"},
+    "register": _ALWAYS | {"inputs", "model", "alias"},
     "pick": _ALWAYS | {"from_", "by", "outputs"},
 }
-_NOT_FOR_PROGRAMS = frozenset(("operator", "uri", "asset", "type", "digest", "require", "on_fail", "from_", "by"))
+_NOT_FOR_PROGRAMS = frozenset().union(*_ALLOWED.values()) - _ALWAYS - {"params", "inputs", "outputs", "timeout"}
 _RESERVED_PREFIX = "MLOPS_"
 
 
@@ -78,7 +80,7 @@ class Checks:
             self._check_gate(step)
 
     def _check_gate(self, step: Step) -> None:
-        gate = Gate(step, self._params, self._builder.outputs_read(step))
+        gate = Gate(step, self._params, self._builder.outputs_read(step), partial(self._builder.is_broken, step))
         for keys, message in gate.problems():
             self._say(step, keys, message)
         step.spec.params = list(dict.fromkeys([*step.spec.params, *gate.params]))

@@ -70,6 +70,11 @@ class Condition:
     paths: tuple[Path, ...]
     _program: Any
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What it speaks of."""
+        return frozenset(str(path[0]) for path in self.paths)
+
     def look(self, values: Mapping[str, Any]) -> Verdict:
         """
         Whether it holds for some values; whatever is missing, not finite or goes wrong closes it.
@@ -85,9 +90,8 @@ class Condition:
                 return Verdict(self.text, False, shown, f"{path} is {odd}, which is no finite number")
         from cel_expr_python import cel
 
-        names = {str(path[0]) for path in self.paths}
         try:
-            result = self._program.eval(data={name: _doubles(values[name]) for name in names})
+            result = self._program.eval(data={name: _doubles(values[name]) for name in self.names})
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             return Verdict(self.text, False, shown, f"it cannot be evaluated: {error}")
         if result.type() != cel.Type.BOOL:

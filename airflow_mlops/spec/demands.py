@@ -99,6 +99,30 @@ def _pick(step: Step, broken: Broken) -> Demand:
         )
 
 
+def _register(step: Step, broken: Broken) -> Demand:
+    spec = step.spec
+    if spec.model is None and not broken(step, "model"):
+        yield (
+            (),
+            f"step '{spec.name}' of kind register has no 'model'; expected the name to register under, such as 'model: churn'",
+        )
+    if broken(step, "inputs") or len(step.inputs) != len(spec.inputs):
+        return
+    models = [name for name, item in step.inputs.items() if item.type == "model"]
+    if len(models) != 1:
+        found = f"has {len(models)} model inputs ({', '.join(models)})" if models else "has no model input"
+        yield (
+            _near(step, "inputs"),
+            f"step '{spec.name}' of kind register {found}; expected exactly one, such as {{model: fit.model}}",
+        )
+    for name, item in step.inputs.items():
+        if item.type not in ("model", "metrics"):
+            yield (
+                ("inputs", name),
+                f"input '{name}' is a {item.type}, which is not registered; expected the model and its metrics",
+            )
+
+
 def _near(step: Step, key: str) -> Location:
     return (key.rstrip("_"), KEY) if key in step.spec.model_fields_set else ()
 
@@ -111,5 +135,6 @@ DEMANDS: dict[str, Callable[[Step, Broken], Demand]] = {
     "import": _import,
     "gate": _gate,
     "pick": _pick,
+    "register": _register,
 }
 """By kind: where a step is not what its kind demands, and what to say about it."""

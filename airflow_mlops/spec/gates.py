@@ -10,7 +10,7 @@ from airflow_mlops.spec.parts import PARAMETER_TYPES
 from airflow_mlops.spec.problems import did_you_mean, one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow_mlops.spec.conditions import Path
     from airflow_mlops.spec.graph import Input, Step
@@ -28,12 +28,16 @@ class Gate:
 
     :param params: names of the parameters that the pipeline declares
     :param outputs: what the producers of the step's inputs declare, by input; those that are known
+    :param is_broken: whether a key was wrong, so that nothing can be said about it
     """
 
-    def __init__(self, step: Step, params: Sequence[str], outputs: dict[str, Output]) -> None:
+    def __init__(
+        self, step: Step, params: Sequence[str], outputs: dict[str, Output], is_broken: Callable[[str], bool]
+    ) -> None:
         self._step = step
         self._params = params
         self._outputs = outputs
+        self._is_broken = is_broken
         self.params: list[str] = []
         """Parameters that the conditions read."""
 
@@ -58,15 +62,32 @@ class Gate:
 
     def _odd_inputs(self) -> Iterator[Finding]:
         for name, item in self._step.inputs.items():
-            if item.type != "metrics" and item.type not in PARAMETER_TYPES:
+            if not _can_be_read(item):
                 yield (
                     ("inputs", name, "from"),
-                    f"input '{name}' is a {item.type}, which no condition can read; expected metrics or a parameter",
+                    f"input '{name}' is a {item.type}, which no condition can read; expected metrics, a parameter or a registered model",
                 )
+        yield from self._unsaid()
         if PARAMS in self._step.spec.inputs:
             yield (
                 ("inputs", PARAMS),
                 f"input '{PARAMS}' has the name of the pipeline's parameters; expected another name",
+            )
+
+    def _unsaid(self) -> Iterator[Finding]:
+        """What becomes of a gate that looks at a model of which there may be none yet, is for its author to say."""
+        spec = self._step.spec
+        aliases = [item.label for item in self._step.inputs.values() if item.model is not None and "@" in item.model]
+        if aliases and spec.no_champion is None and not self._is_broken("no_champion"):
+            yield (
+                (),
+                f"gate '{spec.name}' reads {aliases[0]}, which there is not before the first model has it"
+                "; expected 'no_champion: open', or 'no_champion: close'",
+            )
+        if not aliases and spec.no_champion is not None:
+            yield (
+                ("no_champion",),
+                f"gate '{spec.name}' reads no model by an alias; expected an input such as 'champion: models:churn@champion'",
             )
 
     def _problem(self, path: Path) -> str | None:
@@ -74,9 +95,10 @@ class Gate:
         if root == PARAMS:
             return self._param(path)
         item = self._step.inputs.get(root)
-        if item is None:
+        if item is None or not _can_be_read(item):
             return None
-        return self._metric(root, path, item) if item.type == "metrics" else _parameter(path, item, rest)
+        is_measured = item.type == "metrics" or item.model is not None
+        return self._metric(root, path, item) if is_measured else _parameter(path, item, rest)
 
     def _param(self, path: Path) -> str | None:
         if len(path) == 1 or path[1] not in self._params:
@@ -87,7 +109,8 @@ class Gate:
 
     def _metric(self, root: str, path: Path, item: Input) -> str | None:
         if len(path) == 1:
-            return f"'{root}' is all metrics of '{'/'.join(item.step)}'; expected one of them, such as {root}.accuracy"
+            of = item.model or f"'{'/'.join(item.step)}'"
+            return f"'{root}' is all metrics of {of}; expected one of them, such as {root}.accuracy"
         keys = output.keys if (output := self._outputs.get(root)) is not None else None
         if keys is not None and path[1] not in keys:
             near = did_you_mean(str(path[1]), keys)
@@ -98,6 +121,10 @@ class Gate:
         if len(path) > 2:
             return f"{written(path)} is a part of a number; expected {written(path[:2])}"
         return None
+
+
+def _can_be_read(item: Input) -> bool:
+    return item.type == "metrics" or item.type in PARAMETER_TYPES or item.model is not None
 
 
 def _parameter(path: Path, item: Input, rest: Path) -> str | None:

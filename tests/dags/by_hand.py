@@ -77,8 +77,15 @@ class Example:
             return self._pick(name, step)
         if step["kind"] == "gate":
             return "open"
+        if step["kind"] == "register":
+            self.made[f"models:{step['model']}@{step['alias']}"] = self._found(name, step["inputs"]["model"])
+            self.made[f"{name}.version"] = 1
+            return "registered"
         outputs = {output: self._output(name, output, form) for output, form in step["outputs"].items()}
-        inputs = {key: self._found(name, reference) for key, reference in step.get("inputs", {}).items()}
+        inputs = {
+            key: self._found(name, reference if isinstance(reference, str) else reference["from"])
+            for key, reference in step.get("inputs", {}).items()
+        }
         paths = {key: value for key, value in inputs.items() if isinstance(value, Path)}
         values = {key: self._param(key) for key in step.get("params", [])}
         values |= {key: value for key, value in inputs.items() if key not in paths}
@@ -91,8 +98,9 @@ class Example:
         }
         names = {f"inputs.{key}": value for key, value in inputs.items()}
         names |= {f"inputs.{key}.path": path for key, path in paths.items()}
+        names |= {f"inputs.{key}.metadata.version": 1 for key in paths}
         names |= {f"outputs.{key}.path": path for key, path in outputs.items()}
-        command = [re.sub(r"{{ *(\S+) *}}", lambda match: _text(names[match[1]]), word) for word in step["command"]]
+        command = [re.sub(r"{{ *(\S+?) *}}", lambda match: _text(names[match[1]]), word) for word in step["command"]]
         done = subprocess.run(  # noqa: S603 - the example's own program
             command,
             cwd=self.file.parent / "src",
@@ -118,6 +126,8 @@ class Example:
 
     def _found(self, reader: str, reference: str) -> Any:
         """What a reference means: looked up in the reader's own group, then outwards."""
+        if reference.startswith("models:"):
+            return self.made[reference]
         group = reader
         while group:
             group = group.rpartition("/")[0]

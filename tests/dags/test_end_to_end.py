@@ -86,7 +86,9 @@ def check_breast_cancer(ran: Ran) -> None:
     with ran.file("predict", "predictions").open(encoding="utf-8", newline="") as file:
         predictions = list(csv.DictReader(file))
     assert len(predictions) == steps["split"]["parameters"]["rows"] == 60
-    assert {row["model"] for row in predictions} == {best}
+    registered = steps["register"]["parameters"]
+    assert {row["model"] for row in predictions} == {f"version {registered['version']}"}
+    assert steps["register"]["artifacts"]["model"]["digest"] == steps["choose"]["artifacts"]["model"]["digest"]
 
 
 def check_word_count(ran: Ran) -> None:

@@ -83,7 +83,7 @@ class TestGate:
             (
                 "inputs: {d: a.data}, require: ['true']",
                 "a.data",
-                "input 'd' is a dataset, which no condition can read; expected metrics or a parameter",
+                "input 'd' is a dataset, which no condition can read; expected metrics, a parameter or a registered model",
             ),
             (
                 "inputs: {params: a.metrics}, require: ['params.least > 1']",

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Registered models as steps see them: which registry it is, and which version a reference means when a step begins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.registry import UnknownAlias, UnknownModel, UnknownVersion
+from airflow_mlops.spec.model_names import NameRefused
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts import Artifact
+    from airflow_mlops.operators.attempt import Attempt
+    from airflow_mlops.registry import ModelRegistry
+
+METRICS = "metrics"
+"""In the metadata of a registered model: what was measured on it when it was registered."""
+
+
+def registry_of(attempt: Attempt) -> ModelRegistry:
+    """The registry of this deployment: files in its store."""
+    from airflow_mlops.registry import FileRegistry
+
+    return FileRegistry(attempt.store, attempt.identity.instance)
+
+
+def registered(name: str, reference: str, registry: ModelRegistry, *, optional: bool) -> Artifact | None:
+    """
+    The version that a reference means now; ``None`` where there is none and a step can do without.
+
+    :param name: of the input
+    :raises BadStep: if there is none, or the reference is none
+    """
+    from dataclasses import replace
+
+    try:
+        version = registry.resolve(reference)
+    except (UnknownModel, UnknownAlias, UnknownVersion) as error:
+        if optional:
+            return None
+        raise BadStep(f"input '{name}' reads {reference}: {error}") from error
+    except NameRefused as error:
+        raise BadStep(f"input '{name}': {error}") from error
+    artifact = version.as_artifact(name)
+    return replace(artifact, metadata={**artifact.metadata, METRICS: dict(version.metrics)})
