@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.registry import ModelRegistry
 
-METRICS = "metrics"
-"""In the metadata of a registered model: what was measured on it when it was registered."""
+METRICS, SINCE = "metrics", "registered_at"
+"""In the metadata of a registered model: what was measured on it, and when it was registered, seconds since the epoch."""
 
 
 def registry_of(attempt: Attempt) -> ModelRegistry:
@@ -43,4 +43,6 @@ def registered(name: str, reference: str, registry: ModelRegistry, *, optional: 
     except NameRefused as error:
         raise BadStep(f"input '{name}': {error}") from error
     artifact = version.as_artifact(name)
-    return replace(artifact, metadata={**artifact.metadata, METRICS: dict(version.metrics)})
+    return replace(
+        artifact, metadata={**artifact.metadata, METRICS: dict(version.metrics), SINCE: version.registered_at}
+    )
