@@ -113,7 +113,8 @@ class GateOperator(ReferenceOperator):
         return list(self.program.inputs if self.program is not None else self.inputs or {})
 
     def _conditions(self) -> list[Condition]:
-        from airflow_mlops.spec.conditions import ConditionError, parse
+        from airflow_mlops.spec.cel_tree import ConditionError
+        from airflow_mlops.spec.conditions import parse
 
         if not self.require:
             raise BadStep(f"step '{self.task_id}' requires nothing; expected require=['m.accuracy >= 0.93']")

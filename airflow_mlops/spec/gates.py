@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.spec.conditions import ConditionError, parse, written
+from airflow_mlops.spec.cel_tree import ConditionError
+from airflow_mlops.spec.conditions import parse, written
 from airflow_mlops.spec.parts import PARAMETER_TYPES
 from airflow_mlops.spec.problems import did_you_mean, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from airflow_mlops.spec.conditions import Path
+    from airflow_mlops.spec.cel_tree import Path
     from airflow_mlops.spec.graph import Input, Step
     from airflow_mlops.spec.parts import Output
 
