@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from airflow_mlops.artifacts import Artifact, Store
     from tests.registry.conftest import Make
 
+pytestmark = pytest.mark.slow
+
 CHANGES = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "shutil.rmtree"}
 REQUESTS = {"put_object", "copy_object", "delete_objects", "delete_object", "create_multipart_upload"}
 
