@@ -149,6 +149,10 @@ def alias(model: str, alias: str, remove: bool, store: str | None, deployment: b
     """
     registry, _ = _registry(store, deployment)
     name, version = _named(registry, model)
+    if alias == "champion" and not remove:
+        raise CommandError(
+            f"alias {model} champion: would lose the way back; expected airflow-mlops models promote {model}"
+        )
     if remove and version is not None:
         raise CommandError(f"alias {model} --remove: names a version; expected the model alone, such as {name}")
     number = None if remove else _one(registry, model, "alias").version

@@ -72,6 +72,7 @@ def step(
             environment = order.environment
             pipeline = load_pipeline(spec, environment=environment, runtime=runtime)
     chosen = find_step(pipeline, name)
+    _check_kind(chosen)
     sources: dict[str, Source] = {}
     values: dict[str, Any] = {}
     if order is not None:
@@ -91,6 +92,20 @@ def step(
         "/".join(chosen.path),
     )
     ctx.exit(execute(job, Manner(jobs, store, timeout, as_json)))
+
+
+def _check_kind(chosen: Step) -> None:
+    """Refuse what makes no sense, or harm, without the steps around it."""
+    kind = chosen.spec.kind
+    if kind == "register":
+        raise CommandError(
+            f"step '{chosen.task_id}' is of kind register: alone it would register what its gates have not let through; run the pipeline, or "
+            "change what is used with airflow-mlops models"
+        )
+    if kind == "pick":
+        raise CommandError(
+            f"step '{chosen.task_id}' is of kind pick, which compares steps of its run; expected another step"
+        )
 
 
 def _only(pipeline: Pipeline, chosen: Step) -> Pipeline:

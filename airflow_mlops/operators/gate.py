@@ -75,7 +75,11 @@ class GateOperator(ReferenceOperator):
         found = [as_document(self._look(condition, values, absent)) for condition in self._conditions()]
         for verdict in found:
             self.log.info("%s: %s", "Holds" if verdict["holds"] else "Does not hold", told(verdict))
-        return {}, {"passed": all(verdict["holds"] for verdict in found), "conditions": found}
+        assert attempt.inputs is not None  # noqa: S101 - resolved before anything is produced
+        read = {name: item.metadata.get("version") for name, item in attempt.inputs.artifacts.items()}
+        versions = {name: number for name, number in read.items() if isinstance(number, int)}
+        verdict = {"passed": all(one["holds"] for one in found), "conditions": found}
+        return {}, {**verdict, **({"versions": versions} if versions else {})}
 
     def _look(self, condition: Condition, values: Mapping[str, Any], absent: Mapping[str, str]) -> Verdict:
         from airflow_mlops.spec.conditions import Verdict
@@ -134,6 +138,6 @@ def _with_optional_models(inputs: Mapping[str, Any] | None) -> dict[str, Any] | 
     from airflow_mlops.operators.resolve import model_reference
 
     return {
-        name: {"from": value, "optional": True} if isinstance(value, str) and model_reference(value) else value
+        name: {"from": value, "optional": True} if "@" in (model_reference(value) or "") else value
         for name, value in inputs.items()
     }

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from airflow_mlops.artifacts import Seal
     from airflow_mlops.operators.base import StepOperator
     from airflow_mlops.operators.references import ReferenceOperator
+    from airflow_mlops.operators.resolve import ResolvedInputs
 
 
 T = TypeVar("T")
@@ -120,6 +121,7 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
         attempt.inputs = inputs = attempt.inputs or resolve_inputs(
             wires_of(operator), ti=context["ti"], attempt=attempt
         )
+        _say_versions(operator, inputs)
         parameters = parameters_of(operator, context)
         names = names_of(operator, context, attempt, inputs, parameters)
         seal = seal_of(operator, context, attempt, inputs, {**parameters, **inputs.parameters})
@@ -215,6 +217,7 @@ def _owned(operator: StepOperator, attempt: Attempt, stages: Callable[[], dict[s
 def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float) -> dict[str, Any]:
     check_runtime(operator, attempt.settings)
     inputs = attempt.inputs or resolve_inputs(wires_of(operator), ti=context["ti"], attempt=attempt)
+    _say_versions(operator, inputs)
     parameters = {**parameters_of(operator, context), **inputs.parameters}
 
     def resolve() -> Seal:
@@ -240,6 +243,15 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
     ensure_supervised(attempt)
     ownership.ensure_owner(attempt)
     return commit_outputs(operator.outputs, attempt, seal, ended, kind=operator.kind, started=started, log=operator.log)
+
+
+def _say_versions(operator: StepOperator, inputs: ResolvedInputs) -> None:
+    """Log which versions registered models are."""
+    for name, artifact in inputs.artifacts.items():
+        if "version" in artifact.metadata and "model" in artifact.metadata:
+            operator.log.info(
+                "Input %s is models:%s/%s", name, artifact.metadata["model"], artifact.metadata["version"]
+            )
 
 
 def _run(operator: StepOperator, attempt: Attempt) -> Ended:

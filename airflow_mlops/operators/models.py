@@ -27,7 +27,8 @@ def registry_of(attempt: Attempt) -> ModelRegistry:
 
 def registered(name: str, reference: str, registry: ModelRegistry, *, optional: bool) -> Artifact | None:
     """
-    The version that a reference means now; ``None`` where there is none and a step can do without.
+    The version that a reference means now; ``None`` where no version has the alias yet and a step can do without. An alias, or a number, that
+    leads to no version is something else: that was deleted, or damaged.
 
     :param name: of the input
     :raises BadStep: if there is none, or the reference is none
@@ -37,7 +38,7 @@ def registered(name: str, reference: str, registry: ModelRegistry, *, optional: 
     try:
         version = registry.resolve(reference)
     except (UnknownModel, UnknownAlias, UnknownVersion) as error:
-        if optional:
+        if optional and not isinstance(error, UnknownVersion):
             return None
         raise BadStep(f"input '{name}' reads {reference}: {error}") from error
     except NameRefused as error:

@@ -57,6 +57,13 @@ class RegisterOperator(ReferenceOperator):
         registry = registry_of(attempt)
         version, created = self._register(registry, context, attempt)
         self.log.info("%s is %s", version.uri, f"{self._named(version)}{'' if created else ', as it was before'}")
+        _, measured = self._inputs(attempt)
+        if not created and measured != version.metrics:
+            self.log.warning(
+                "It keeps the metrics that it was registered with first (%s); those of now (%s) are not: gates compare with what is kept",
+                _listed(version.metrics),
+                _listed(measured),
+            )
         if self.alias is not None:
             self._move(registry, version, attempt, context)
         artifact = version.as_artifact()
@@ -111,6 +118,10 @@ class RegisterOperator(ReferenceOperator):
 
     def _named(self, version: ModelVersion) -> str:
         return f"models:{self.model}/{version.version}"
+
+
+def _listed(measured: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in list(measured.items())[:10]) or "none"
 
 
 def who(attempt: Attempt, context: Any) -> str:

@@ -210,7 +210,8 @@ class Builder:
                 where, f"input '{name}' asks for type {spec.type}, but '{spec.from_}' is a model; expected no 'type'"
             )
         # A gate has a word of its own for a model that there is not yet.
-        is_optional = spec.optional or (isinstance(entry.node, Step) and entry.node.spec.kind == "gate")
+        is_gate = isinstance(entry.node, Step) and entry.node.spec.kind == "gate"
+        is_optional = spec.optional or (is_gate and "@" in spec.from_)
         return Input((), "", "model", is_optional, spec.stage, spec.from_)
 
     def _check_type(self, entry: Entry, name: str, spec: InputSpec, output: Output) -> None:

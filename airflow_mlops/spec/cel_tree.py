@@ -10,6 +10,7 @@ numbers of their fields.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Path = tuple[str | int, ...]
@@ -23,30 +24,40 @@ _EXPRESSION = 4
 _CONSTANT, _NAME, _SELECT, _CALL, _LIST, _STRUCT, _COMPREHENSION = 3, 4, 5, 6, 7, 8, 9
 _INNER = {_SELECT: (1,), _CALL: (1, 3), _LIST: (1,)}
 _INT, _STRING = 3, 6
+_ONLY_ASKED = 3
+"""In a selection: whether it is ``has(…)``."""
 
-_JUDGING = frozenset(
-    (
-        "_&&_",
-        "_||_",
-        "!_",
-        "_?_:_",
-        "_==_",
-        "_!=_",
-        "_<_",
-        "_<=_",
-        "_>_",
-        "_>=_",
-        "@in",
-        "_[_]",
-        "@not_strictly_false",
-        "size",
-        "contains",
-        "startsWith",
-        "endsWith",
-        "matches",
-    )
-)
-"""Functions that make no number of numbers. What every other one makes is looked at by itself: it may be NaN, or an error that ``||`` hides."""
+_LOGIC = frozenset(("_&&_", "_||_", "!_", "_?_:_"))
+"""What takes truth values alone; each of them is looked at by itself."""
+
+_EQUALITY = frozenset(("_==_", "_!=_", "@in"))
+_IN_LOOPS = _EQUALITY | {
+    "_&&_",
+    "!_",
+    "_?_:_",
+    "_<_",
+    "_<=_",
+    "_>_",
+    "_>=_",
+    "startsWith",
+    "endsWith",
+    "@not_strictly_false",
+}
+"""What may be asked of each element of a list: nothing that hides an error, grows, or takes long."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """
+    A part of an expression that is evaluated by itself before the whole.
+
+    :param what: ``value``: it must be no error, and finite if it is a number; ``number``: it must be a finite number; ``list``: a list with elements;
+        ``alike``: all the ``others`` must be of one kind
+    """
+
+    what: str
+    expression: bytes
+    others: tuple[bytes, ...] = ()
 
 
 class ConditionError(ValueError):
@@ -96,28 +107,80 @@ def mentioned(expression: bytes, bound: frozenset[str] = frozenset()) -> Iterato
         yield from mentioned(part, bound | names)
 
 
-def computed(expression: bytes, bound: frozenset[str] = frozenset()) -> Iterator[bytes]:
+def parts_of(expression: bytes) -> Iterator[Part]:
     """
-    Parts of an expression that compute a value, each of which can be looked at by itself.
+    What an expression is computed from, each part of which must be certain for the whole to be: ``a || b`` does not look at ``b``, and hides its
+    errors; a comparison with NaN is false, and its negation true.
 
-    :param bound: names that stand for elements of a list here
-    :raises ConditionError: if one cannot, since it is about the elements of a list; or if there is a loop within a loop
+    :raises ConditionError: if a part cannot be looked at by itself
     """
+    if path_of(expression) is not None:
+        return
     fields = _fields(expression)
-    if bound and _COMPREHENSION in fields:
-        raise ConditionError("goes through a list for each element of another one; expected one list at a time")
+    for loop in map(_fields, fields.get(_COMPREHENSION, ())):
+        yield from parts_of(loop[2][0])
+        yield Part("list", loop[2][0])
+        bound = frozenset(name.decode() for number in (1, 3, 8) for name in loop.get(number, ()))
+        # What it begins with and what it ends as are the macro's own.
+        for body in (part for number in (5, 6) for part in loop.get(number, ())):
+            yield from _parts_in_loop(body, bound)
+        return
+    # From the inside out: what is told is the innermost thing that went wrong.
+    for part, _ in _parts(expression):
+        yield from parts_of(part)
+    for select in map(_fields, fields.get(_SELECT, ())):
+        if select.get(_ONLY_ASKED):
+            raise ConditionError(
+                "asks has(…) of something that has no name; expected it of an input, such as has(m.auc)"
+            )
+        yield Part("value", expression)
     for call in map(_fields, fields.get(_CALL, ())):
         function = call[2][0].decode()
-        if function not in _JUDGING and not _is_step_of_loop(call, bound):
-            if bound & _names(expression):
-                raise ConditionError(
-                    f"computes with the elements of a list ({function.strip('_')}); expected them to be compared as they are, "
-                    "and computed with in the step that makes the list"
-                )
-            _check_numbers(function, call)
-            yield expression
-    for part, names in _parts(expression):
-        yield from computed(part, bound | names)
+        _check_numbers(function, call)
+        if function in _EQUALITY:
+            yield Part("alike", expression, tuple(call.get(3, ())))
+        if function not in _LOGIC:
+            yield Part("value", expression)
+
+
+def _parts_in_loop(expression: bytes, bound: frozenset[str]) -> Iterator[Part]:
+    """What is asked of each element of a list. Of the elements themselves nothing can be looked at before."""
+    if (path := path_of(expression)) is not None:
+        if len(path) > 1 and path[0] in bound:
+            raise ConditionError(f"looks into the elements of a list ({path[-1]}); expected a list of numbers or texts")
+        return
+    fields = _fields(expression)
+    if _COMPREHENSION in fields:
+        raise ConditionError("goes through a list for each element of another one; expected one list at a time")
+    if _CALL in fields:
+        yield from _call_in_loop(expression, _fields(fields[_CALL][0]), bound)
+        return
+    if fields.keys() & {_LIST, _STRUCT, _SELECT}:
+        raise ConditionError("makes a value for each element of a list; expected comparisons")
+
+
+def _call_in_loop(expression: bytes, call: Fields, bound: frozenset[str]) -> Iterator[Part]:
+    function = call[2][0].decode()
+    if function in _ARITHMETIC and not bound & _names(expression):
+        _check_numbers(function, call)
+        yield Part("number", expression)
+        yield from parts_of(expression)
+        return
+    is_step = _is_step_of_loop(call, bound)
+    if not is_step and function not in _IN_LOOPS:
+        raise ConditionError(
+            f"asks {function.strip('_')} of each element of a list; expected comparisons, joined by &&, and what is computed with "
+            "elements to be computed in the step that makes the list"
+        )
+    for part, _ in _parts(expression):
+        yield from (_found_by_loop if is_step and function == "_+_" else _parts_in_loop)(part, bound)
+
+
+def _found_by_loop(expression: bytes, bound: frozenset[str]) -> Iterator[Part]:
+    """What ``map`` and ``filter`` add to what they have found: a list of one."""
+    inner = [part for part, _ in _parts(expression)] if _LIST in _fields(expression) else [expression]
+    for part in inner:
+        yield from _parts_in_loop(part, bound)
 
 
 def path_of(expression: bytes) -> Path | None:
@@ -138,8 +201,9 @@ def path_of(expression: bytes) -> Path | None:
 
 
 def function_of(expression: bytes) -> str:
-    """What a part that computes is a call of."""
-    return str(_fields(_fields(expression)[_CALL][0])[2][0].decode())
+    """What an expression is a call of; empty if it is none."""
+    calls = _fields(expression).get(_CALL)
+    return str(_fields(calls[0])[2][0].decode()) if calls else ""
 
 
 def _check_numbers(function: str, call: Fields) -> None:
@@ -172,8 +236,9 @@ def _integer(expression: bytes) -> str:
 
 
 def _is_step_of_loop(call: Fields, bound: frozenset[str]) -> bool:
-    """Whether it is how ``map``, ``filter`` and ``exists_one`` collect what they have found: the result so far, and one more."""
-    path = path_of(call[3][0]) if call[2][0] == b"_+_" and call.get(3) else None
+    """Whether it is how a loop goes on: what it has found so far, and one more."""
+    is_joined = call[2][0] in (b"_+_", b"_||_", b"_&&_") and call.get(3)
+    path = path_of(call[3][0]) if is_joined else None
     return path is not None and len(path) == 1 and path[0] in bound and str(path[0]).startswith(("@", "__"))
 
 

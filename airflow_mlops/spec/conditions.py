@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.spec.cel_tree import ConditionError, Path, computed, function_of, mentioned, tree_of, with_root
+from airflow_mlops.spec.cel_tree import ConditionError, Part, Path, function_of, mentioned, parts_of, tree_of, with_root
 
 if TYPE_CHECKING:
     from cel_expr_python import cel
@@ -25,6 +25,8 @@ LONGEST = 2000
 """Characters of a condition."""
 
 _CALLED = {
+    "_[_]": "a value",
+    **dict.fromkeys(("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "@in"), "a comparison"),
     "_+_": "a sum",
     "_-_": "a difference",
     "-_": "a negation",
@@ -65,7 +67,7 @@ class Condition:
     text: str
     paths: tuple[Path, ...]
     _program: Any
-    _computed: tuple[tuple[str, Any], ...]
+    _looks: tuple[_Look, ...]
 
     @property
     def names(self) -> frozenset[str]:
@@ -85,10 +87,12 @@ class Condition:
                 return Verdict(self.text, False, shown, f"there is no {path}")
             if (odd := _not_finite(value)) is not None:
                 return Verdict(self.text, False, shown, f"{path} is {odd}, which is no finite number")
+            if _has_nul(value):
+                return Verdict(self.text, False, shown, f"{path} holds a NUL character, at which CEL ends a text")
         known = {name: _doubles(values[name]) for name in self.names}
-        for function, program in self._computed:
-            if why := _uncertain(program, known):
-                return Verdict(self.text, False, shown, f"{_CALLED.get(function, function)} in it {why}")
+        for look in self._looks:
+            if why := look.uncertain(known):
+                return Verdict(self.text, False, shown, why)
         return self._judged(known, shown)
 
     def _judged(self, known: Mapping[str, Any], shown: Mapping[str, Any]) -> Verdict:
@@ -125,10 +129,7 @@ def parse(text: str, names: frozenset[str]) -> Condition:
     serialized = program.serialize()
     tree = tree_of(serialized)
     paths = tuple(dict.fromkeys(mentioned(tree)))
-    parts = tuple(
-        (function_of(part), _environment(names).deserialize(with_root(serialized, part))) for part in computed(tree)
-    )
-    return Condition(text, paths, program, parts)
+    return Condition(text, paths, program, tuple(_look_of(part, serialized, names) for part in parts_of(tree)))
 
 
 def written(path: Path) -> str:
@@ -174,19 +175,65 @@ def _evaluated(program: Any, known: Mapping[str, Any]) -> Any:
         return str(error)
 
 
-def _uncertain(program: Any, known: Mapping[str, Any]) -> str:
-    """Why something that a condition computes is no ground to open a gate; empty if it is one."""
+@dataclass(frozen=True)
+class _Look:
+    """A part of a condition that is looked at by itself."""
+
+    part: Part
+    called: str
+    programs: tuple[Any, ...]
+
+    def uncertain(self, known: Mapping[str, Any]) -> str:
+        """Why it is no ground to open a gate; empty if it is one."""
+        from cel_expr_python import cel
+
+        found = []
+        for program in self.programs:
+            result = _evaluated(program, known)
+            if isinstance(result, str) or result.type() == cel.Type.ERROR:
+                return (
+                    f"{self.called} in it cannot be evaluated: {result if isinstance(result, str) else result.value()}"
+                )
+            found.append(result)
+        return self._odd(found)
+
+    def _odd(self, found: list[Any]) -> str:
+        value = found[0].value()
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{self.called} in it is {value}, which is no finite number"
+        if self.part.what == "number" and not isinstance(value, (int, float)):
+            return f"{self.called} in it is no number"
+        if self.part.what == "list" and not len(value):
+            return "it goes through a list that is empty"
+        if self.part.what == "alike" and len(kinds := {kind for one in found for kind in _kinds(one)}) > 1:
+            return f"it compares {' with '.join(sorted(kinds))}"
+        return ""
+
+
+def _look_of(part: Part, serialized: bytes, names: frozenset[str]) -> _Look:
+    environment = _environment(names)
+    expressions = part.others or (part.expression,)
+    function = function_of(part.expression)
+    programs = tuple(environment.deserialize(with_root(serialized, one)) for one in expressions)
+    return _Look(part, _CALLED.get(function, function or "a value"), programs)
+
+
+def _kinds(result: Any) -> set[str]:
+    """Of what kind a value is; of a list, of what its elements are, since one of them is compared."""
     from cel_expr_python import cel
 
-    result = _evaluated(program, known)
-    if isinstance(result, str):
-        return f"cannot be evaluated: {result}"
     value = result.value()
-    if result.type() == cel.Type.ERROR:
-        return f"cannot be evaluated: {value}"
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"is {value}, which is no finite number"
-    return ""
+    if isinstance(value, bool):
+        return {"true or false"}
+    if isinstance(value, (int, float)):
+        return {"a number"}
+    if isinstance(value, (str, bytes)):
+        return {"a text"}
+    if value is None:
+        return {"null"}
+    if result.type() == cel.Type.LIST:
+        return {kind for one in value for kind in _kinds(one)}
+    return set()
 
 
 # Values
@@ -214,6 +261,14 @@ def _not_finite(value: Any) -> Any:
         return value if isinstance(value, float) else "too large"
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return next((odd for one in inner if (odd := _not_finite(one)) is not None), None)
+
+
+def _has_nul(value: Any) -> bool:
+    """Whether there is a NUL in a text of a value, however deep."""
+    if isinstance(value, str):
+        return "\0" in value
+    inner = (*value, *value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return any(_has_nul(one) for one in inner)
 
 
 def _is_finite(value: float) -> bool:

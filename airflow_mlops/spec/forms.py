@@ -40,7 +40,7 @@ CONNECTION_FIELDS = ("password", "login", "host", "port", "schema", "uri")
 PARAM_TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
 
 _REFERENCE = re.compile(r"(?:[a-z][a-z0-9-]{0,62}/)*[a-z][a-z0-9-]{0,62}\.[a-z][a-z0-9_]{0,62}\Z")
-_BEST_BY = re.compile(r"\s*(max|min)\(\s*([^()]*[^()\s])\s*\)\s*\Z")
+_BEST_BY = re.compile(r"\s*(max|min)\(\s*(.*\S)\s*\)\s*\Z")
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 _ZONE = re.compile(r"(?!localtime|posixrules|Factory|right/|posix/)[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*\Z")
 _CLASS_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\Z", re.ASCII)

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from airflow_mlops.spec.graph import Input, Step
     from airflow_mlops.spec.parts import Output
 
+RESERVED = frozenset(
+    (
+        "in true false null as break const continue else for function if import let loop package namespace return var void while "
+        "int uint double bool string bytes list map type null_type dyn timestamp duration size matches"
+    ).split()
+)
+"""Words of the language (https://github.com/google/cel-spec/blob/master/doc/langdef.md#syntax), and its types and functions."""
+
 PARAMS = "params"
 """The name by which a condition reads the parameters of the pipeline."""
 
@@ -47,6 +55,8 @@ class Gate:
         spec = self._step.spec
         yield from self._odd_inputs()
         names = frozenset((*spec.inputs, PARAMS))
+        if names & RESERVED:
+            return
         for index, text in enumerate(spec.require):
             try:
                 paths = parse(text, names).paths
@@ -69,6 +79,8 @@ class Gate:
                     f"input '{name}' is a {item.type}, which no condition can read; expected metrics, a parameter or a registered model",
                 )
         yield from self._unsaid()
+        for name in sorted(RESERVED & self._step.spec.inputs.keys()):
+            yield ("inputs", name), f"input '{name}' has a name that CEL keeps for itself; expected another name"
         if PARAMS in self._step.spec.inputs:
             yield (
                 ("inputs", PARAMS),

@@ -83,6 +83,22 @@ def test_aliases_are_given_and_taken_away(say: Say, registry: FileRegistry) -> N
     assert registry.aliases("churn") == {"champion": 1}
 
 
+def test_the_champion_is_made_by_promotion_and_never_by_a_step_alone(
+    say: Say, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "expected airflow-mlops models promote churn/2" in say("alias", "churn/2", "champion").err
+    spec = tmp_path / "p.yaml"
+    spec.write_text(
+        "apiVersion: mlops/v1\nname: p\ndefaults: {runtime: process}\nsteps:\n"
+        "- {name: fit, kind: train, command: [x], outputs: {model: model, metrics: metrics}}\n"
+        "- {name: r, kind: register, model: churn, inputs: {m: fit.model}}\n"
+        "- {name: other, kind: train, command: [x], outputs: {model: model, metrics: metrics}}\n"
+        "- {name: best, kind: pick, from: [fit, other], by: max(metrics.auc), outputs: {model: model}}\n"
+    )
+    assert "alone it would register what its gates have not let through" in call(capsys, "step", spec, "r").err
+    assert "of kind pick, which compares steps of its run" in call(capsys, "step", spec, "best").err
+
+
 def test_a_version_is_deleted_when_that_was_meant_and_nobody_points_to_it(say: Say, registry: FileRegistry) -> None:
     assert say("delete", "churn/2").out.startswith("would delete models:churn/2, 7 B at ")
     assert [version.version for version in registry.versions("churn")] == [1, 2]

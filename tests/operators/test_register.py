@@ -93,6 +93,13 @@ def test_the_first_model_a_better_and_a_worse_one(
     assert (origin.manifest, origin.sha256) == (made["manifest"], made["sha256"])
     assert second.inputs == {"rows": results[1].xcoms["data"]["artifacts"]["rows"]["digest"]}
     assert second.source is not None and second.source.startswith("sha256")
+    # an alias that leads nowhere is damage, and no case of "no champion yet"
+    record = next(store.glob("*/_models/scorer/versions/2.json"))
+    record.rename(record.with_suffix(".away"))
+    broken = run_dag(DAG_FILE, conf={"quality": 0.1}, env=env, beside=beside)
+    assert broken.tasks["better"] == "failed", broken.log[-6000:]
+    assert "input 'champion' reads models:scorer@champion" in broken.log
+    record.with_suffix(".away").rename(record)
     promoted = registry.history("scorer")[-1]
     assert promoted.changed == {"champion": 2, "previous": 1}
     assert promoted.by.startswith(f"run {results[1].run_id} of scoring")

@@ -65,6 +65,18 @@ def test_a_registered_model_is_an_input_like_any_other(tmp_path: Path) -> None:
             "name: r, kind: register, model: churn, inputs: {m: fit.model, d: fit.data}",
             "input 'd' is a dataset, which is not registered; expected the model and its metrics",
         ),
+        (
+            "name: r, kind: register, model: churn, inputs: {m: fit.model, a: fit.metrics, b: fit.metrics}",
+            "has 2 inputs of metrics; expected one",
+        ),
+        (
+            "name: r, kind: register, model: churn, inputs: {m: {from: fit.model, optional: true}}",
+            "input 'm' is optional, and a step of kind register does nothing without",
+        ),
+        (
+            "name: g, kind: gate, inputs: {int: fit.metrics}, require: ['int.auc > 1']",
+            "input 'int' has a name that CEL keeps for itself; expected another name",
+        ),
         ("name: r, kind: register, model: 'a b', inputs: {m: fit.model}", "'a b' is no name of a model"),
         (
             "name: r, kind: register, model: churn, alias: latest, inputs: {m: fit.model}",
