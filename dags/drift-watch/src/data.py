@@ -19,4 +19,6 @@ current[sizes] += shift * reference[sizes].std()
 
 reference.to_csv(os.environ["MLOPS_OUTPUT_REFERENCE"], index=False)
 current.to_csv(os.environ["MLOPS_OUTPUT_CURRENT"], index=False)
-print(f"{len(reference)} rows to compare with, {len(current)} that have arrived, shifted by {shift:g} standard deviations")
+print(
+    f"{len(reference)} rows to compare with, {len(current)} that have arrived, shifted by {shift:g} standard deviations"
+)

@@ -8,8 +8,8 @@ the same columns. Needs NumPy and nothing else.
 **PSI**, the population stability index: with the shares ``r`` (reference) and ``c`` (current) of the rows in each bin, the sum of
 ``(c - r) * ln(c / r)`` over the bins; below 0.1 is called stable, above 0.2 changed (Siddiqi, Credit Risk Scorecards, 2006).
 
-- Bins of numbers lie between the quantiles of the reference. A value that fills more than one of them has a bin of its own, so a constant
-  column has the bins below, equal and above.
+- Bins of numbers lie between the quantiles of the reference. A value that would fill one alone has a bin of its own, so a constant column
+  has the bins below, equal and above.
 - Bins of texts are the reference's categories. New ones share a bin with those of fewer than 10 rows, which are as rare as what a sample misses.
 - Missing values are a bin in both cases, and so is text among numbers.
 - A bin that is empty on one side counts as half a row there; one that is empty on both does not count.
@@ -20,8 +20,9 @@ limit *and* above what chance exceeds in one of about a thousand columns (by the
 raises no alarm.
 
 **KS**, the two-sample Kolmogorov-Smirnov statistic of numbers: the largest distance between the two distribution functions, looked at after
-each distinct value, when all that tie have been counted. Its p-value is the asymptotic one with Stephens' correction (Numerical Recipes, 14.3);
-ties make it too large. KS decides only with ``--ks-limit``; its p-value never does, since with enough rows every difference is significant.
+each distinct value, when all that tie have been counted. Its p-value is the asymptotic one with Stephens' correction (Numerical Recipes, 14.3),
+which is rough for a handful of rows, and too large where values tie. KS decides only with ``--ks-limit``; its p-value never does, since with
+enough rows every difference is significant.
 
 A column that only one side has is drift, too.
 """
@@ -277,10 +278,11 @@ def psi_of(reference: Sequence[int], current: Sequence[int]) -> tuple[float, flo
 
 
 def edges_of(ordered: Any, bins: int) -> Any:
-    """Upper edges of bins, which belong to them: quantiles of the numbers; those that repeat have a bin of their own."""
+    """Upper edges of bins, which belong to them: quantiles of ordered numbers. A number that would fill a bin has one of its own."""
     places = -(-len(ordered) * numpy.arange(1, bins) // bins) - 1
-    edges, times = numpy.unique(ordered[places], return_counts=True)
-    below = numpy.nextafter(edges[times > 1], -numpy.inf)
+    edges = numpy.unique(ordered[places])
+    times = numpy.searchsorted(ordered, edges, "right") - numpy.searchsorted(ordered, edges, "left")
+    below = numpy.nextafter(edges[times * bins >= len(ordered)], -numpy.inf)
     return numpy.unique(numpy.concatenate([edges, below]))
 
 
