@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -48,29 +49,31 @@ def test_drift_trains_once_and_the_next_rows_are_compared_with_what_the_new_cham
     for name in ("drift-watch", "drift-retrain"):
         standalone.unpause(name)
 
-    states, measured = watch(standalone)
-    assert set(states.values()) == {"success"} and measured["drifted_columns"] == 9
+    tasks, measured = watch(standalone)
+    assert set(tasks.values()) == {"success"} and measured["drifted_columns"] == 9
     (asset,) = standalone.get("assets", uri_pattern=ASSET)["assets"]
     (event,) = standalone.get("assets/events", asset_id=asset["id"])["asset_events"]
     assert event["extra"]["metrics"] == {"metrics": measured}
 
-    # Another event while the first one's run is under way. It waits for the end of that, and comes too soon after it.
+    # Two more events while the first one's run is under way: they wait for its end, and come too soon after it.
     standalone.until("a retraining", lambda: retrainings(standalone))
-    standalone.request("POST", "assets/events", json={"asset_id": asset["id"], "extra": event["extra"]})
-    standalone.until("another one", lambda: len(retrainings(standalone)) == 2)
-    runs = [run["dag_run_id"] for run in retrainings(standalone)]
-    assert [standalone.wait("drift-retrain", run) for run in runs] == ["success", "success"]
-    states = standalone.tasks("drift-retrain", runs[0])
-    assert {step: states[step] for step in STEPS} == dict.fromkeys(STEPS, "success")
-    states = standalone.tasks("drift-retrain", runs[1])
-    assert {step: states[step] for step in STEPS} == {**dict.fromkeys(STEPS, "skipped"), "age": "success"}
-    first, second = retrainings(standalone)
-    assert first["end_date"] <= second["start_date"]
-    assert second["queued_at"] < first["end_date"]
-    registered = standalone.xcom("drift-retrain", runs[0], "register")["parameters"]
+    body = {"asset_id": asset["id"], "extra": event["extra"]}
+    told = [standalone.request("POST", "assets/events", json=body)["timestamp"] for _ in range(2)]
+    standalone.until("another one", lambda: len(retrainings(standalone)) > 1)
+    states = []
+    for run in [run["dag_run_id"] for run in retrainings(standalone)]:
+        assert standalone.wait("drift-retrain", run) == "success"
+        tasks = standalone.tasks("drift-retrain", run)
+        states.append({step: tasks[step] for step in STEPS})
+    trained, skipped = dict.fromkeys(STEPS, "success"), {**dict.fromkeys(STEPS, "skipped"), "age": "success"}
+    assert states == [trained, *[skipped] * (len(states) - 1)]
+    runs = retrainings(standalone)
+    assert max(told) < runs[0]["end_date"]
+    assert all(before["end_date"] <= after["start_date"] for before, after in pairwise(runs))
+    registered = standalone.xcom("drift-retrain", runs[0]["dag_run_id"], "register")["parameters"]
     assert registered == {"version": 1, "reference": "models:breast-cancer-drift/1", "created": True}
 
     # The same rows once more: the champion was trained on such, so they are no drift any more, and nobody is told.
-    states, measured = watch(standalone)
-    assert (states["drifted"], states["announce"], measured["drifted_columns"]) == ("skipped", "skipped", 0)
-    assert len(standalone.get("assets/events", asset_id=asset["id"])["asset_events"]) == 2
+    tasks, measured = watch(standalone)
+    assert (tasks["drifted"], tasks["announce"], measured["drifted_columns"]) == ("skipped", "skipped", 0)
+    assert len(standalone.get("assets/events", asset_id=asset["id"])["asset_events"]) == 1 + len(told)

@@ -460,7 +460,7 @@ def _name(found: Found) -> str:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")
+    return None if value is None else float(f"{value:.4g}")
 
 
 def main(words: Sequence[str] | None = None) -> None:
