@@ -233,6 +233,18 @@ def test_a_text_column_that_became_numbers_has_drifted(compare: Compare) -> None
     assert (found["kind"], found["drifted"]) == ("categorical", True)
 
 
+def test_where_many_values_are_no_numbers_those_that_are_ones_are_categories(compare: Compare) -> None:
+    before = ["a"] * 40 + ["1"] * 40 + ["1.0"] * 20
+    found = compare.column(before, ["a"] * 40 + ["2"] * 60)
+    assert (found["kind"], found["new_categories"]) == ("categorical", 1)
+    expected = (0.6 - 0.005) * math.log(0.6 / 0.005) * 2  # all that were 1, and all that are new
+    assert found["psi"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_only_python_reads_as_a_number_is_none(compare: Compare) -> None:
+    assert compare.column(["1_000", "2_000"] * 50, ["1_000"] * 50)["kind"] == "categorical"
+
+
 def test_one_row_raises_no_alarm_and_says_why(compare: Compare) -> None:
     found = compare.column(list(range(1000)), [-5])
     assert found["psi"] > 0.2 and found["drifted"] is False
