@@ -192,6 +192,16 @@ def test_quickstart_runs_as_processes(tmp_path: Path) -> None:
 
 @pytest.mark.airflow
 @pytest.mark.slow
+@pytest.mark.parametrize(("shift", "columns", "state"), [(0, 0, "skipped"), (1, 9, "success")])
+def test_the_watch_announces_drift_and_nothing_else(tmp_path: Path, shift: int, columns: int, state: str) -> None:
+    need_sklearn()
+    ran = run(tmp_path, "drift-watch", "-e", "dev", "-p", f"shift={shift}")
+    assert ran.states() == {"data": "success", "compare": "success", "drifted": state, "announce": state}
+    assert ran.metrics("compare")["drifted_columns"] == columns
+
+
+@pytest.mark.airflow
+@pytest.mark.slow
 def test_word_count_runs_by_airflow_dags_test_on_its_dag_file(airflow_home: Path, tmp_path: Path) -> None:
     dags = tmp_path / "dags"
     shutil.copytree(EXAMPLES / "word-count", dags / "word-count")
