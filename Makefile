@@ -26,11 +26,11 @@ help:  ## show this list
 demo: $(READY)  ## run the example to its table of results
 	$(BIN)/airflow-mlops $(DEMO)
 
-test: $(READY)  ## all tests; parts that are not on this machine skip, MLOPS_REQUIRE=docker,kubernetes,s3,airflow,browser makes them fail
+test: $(READY)  ## all tests; parts that are not on this machine skip, MLOPS_REQUIRE=docker,kubernetes,s3,mlflow,airflow,browser makes them fail
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-fast: $(READY)  ## under a minute: no containers, no servers, no running Airflow
-	$(BIN)/python -m pytest -m "not docker and not s3 and not airflow and not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not docker and not s3 and not mlflow and not airflow and not slow" $(PYTEST_ARGS)
 
 matrix: $(READY)  ## our wheel beside Airflow 3.1 to 3.3 on Python 3.11 to 3.13: what is about being installed; needs those Pythons
 	$(TOX) -- -m packaging

@@ -43,6 +43,16 @@ _OPTIONS = {
         "(s3:// needs apache-airflow-providers-amazon). Empty: storage_options, and what the worker's environment holds.",
         example="aws_mlops",
     ),
+    "model_registry": _option(
+        "Where registered models get their names and versions: files, in the store, or mlflow, the registry of the server of "
+        "mlflow_conn_id (needs airflow-provider-mlops[mlflow] where tasks run). Their files lie in the store in any case.",
+        default="files",
+        example="mlflow",
+    ),
+    "mlflow_conn_id": _option(
+        "Airflow connection of an MLflow server: its address as the host, and login and password, or a token as the password.",
+        example="mlflow",
+    ),
     "instance": _option(
         "Id of this Airflow installation; it is part of every path, label and container name, so that two Airflows "
         "that share a store or a Docker daemon never touch each other's work. "

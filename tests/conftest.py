@@ -9,6 +9,7 @@ from tests.parts.airflow_home import airflow_home, isolate_airflow, migrated_dat
 from tests.parts.browser import browser, shoot
 from tests.parts.docker import docker_daemon, others_containers
 from tests.parts.images import busybox_image, python_image
+from tests.parts.mlflow import empty_mlflow, mlflow_server
 from tests.parts.namespace import cluster_s3, kubernetes_cluster, namespace
 from tests.parts.private_daemon import private_daemon
 from tests.parts.remote_daemon import remote_daemon
@@ -24,7 +25,9 @@ __all__ = [
     "busybox_image",
     "cluster_s3",
     "docker_daemon",
+    "empty_mlflow",
     "kubernetes_cluster",
+    "mlflow_server",
     "namespace",
     "others_containers",
     "migrated_database",
@@ -46,6 +49,7 @@ MARKER_OF = {
     "docker_daemon": "docker",
     "s3_server": "s3",
     "kubernetes_cluster": "kubernetes",
+    "mlflow_server": "mlflow",
     "migrated_database": "airflow",
     "standalone": "slow",
     "browser": "browser",

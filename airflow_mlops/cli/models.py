@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,10 +17,12 @@ from airflow_mlops.cli.errors import CommandError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from airflow_mlops.artifacts import Store
     from airflow_mlops.registry import ModelRegistry, ModelVersion, Move
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_KIND = "AIRFLOW__MLOPS__MODEL_REGISTRY"
 _NEWEST = 20
 _MAX_METRICS = 6
 _NAME = 40
@@ -185,8 +188,6 @@ def delete(model: str, store: str | None, deployment: bool, yes: bool, why: str)
 
 def _registry(store: str | None, deployment: bool) -> tuple[ModelRegistry, str]:
     """The registry that is meant, and where it is."""
-    from airflow_mlops.registry import FileRegistry
-
     if deployment and store is not None:
         raise CommandError("--store and --deployment: expected one of them; a deployment has one store")
     if deployment:
@@ -200,11 +201,23 @@ def _registry(store: str | None, deployment: bool) -> tuple[ModelRegistry, str]:
             raise CommandError(
                 f"nothing has run yet in the deployment whose store is {opened.url}; is AIRFLOW_HOME set?"
             )
-        return FileRegistry(opened, instance), opened.url
+        return _opened(opened, instance), opened.url
     from airflow_mlops.cli.session import STORE, open_store, own_instance, run_settings
 
     opened = open_store(run_settings(store)[STORE])
+    if os.environ.get(_KIND, "files") != "files":
+        return _opened(opened, own_instance()), opened.url
+    from airflow_mlops.registry import FileRegistry
+
     return FileRegistry(opened, own_instance()), opened.url
+
+
+def _opened(store: Store, instance: str) -> ModelRegistry:
+    """The registry that Airflow's configuration names."""
+    from airflow_mlops.operators.mlflow_connection import open_registry
+    from airflow_mlops.operators.settings import load_settings
+
+    return open_registry(load_settings(), store, instance)
 
 
 def _named(registry: ModelRegistry, text: str) -> tuple[str, ModelVersion | None]:

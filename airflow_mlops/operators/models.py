@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_mlops.artifacts import DocumentInvalid
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.registry import UnknownAlias, UnknownModel, UnknownVersion
 from airflow_mlops.spec.model_names import NameRefused
@@ -19,10 +20,10 @@ METRICS, SINCE = "metrics", "registered_at"
 
 
 def registry_of(attempt: Attempt) -> ModelRegistry:
-    """The registry of this deployment: files in its store."""
-    from airflow_mlops.registry import FileRegistry
+    """The registry of this deployment."""
+    from airflow_mlops.operators.mlflow_connection import open_registry
 
-    return FileRegistry(attempt.store, attempt.identity.instance)
+    return open_registry(attempt.settings, attempt.store, attempt.identity.instance)
 
 
 def registered(name: str, reference: str, registry: ModelRegistry, *, optional: bool) -> Artifact | None:
@@ -37,8 +38,8 @@ def registered(name: str, reference: str, registry: ModelRegistry, *, optional: 
 
     try:
         version = registry.resolve(reference)
-    except (UnknownModel, UnknownAlias, UnknownVersion) as error:
-        if optional and not isinstance(error, UnknownVersion):
+    except (UnknownModel, UnknownAlias, UnknownVersion, DocumentInvalid) as error:
+        if optional and isinstance(error, UnknownModel | UnknownAlias):
             return None
         raise BadStep(f"input '{name}' reads {reference}: {error}") from error
     except NameRefused as error:

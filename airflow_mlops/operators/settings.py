@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Transfer = Literal["auto", "bind", "volume"]
 Verify = Literal["auto", "always", "size", "never"]
+RegistryKind = Literal["files", "mlflow"]
 Choice = TypeVar("Choice", bound=str)
 
 SECTION = "mlops"
@@ -60,6 +61,8 @@ class Settings:
     :param allowed_namespaces: namespaces that steps may name
     :param allowed_secrets: secrets of the cluster that pods may show to a step, beside those that its ``secrets`` say
     :param pod_start_patience: seconds that a pod may take until its program starts
+    :param model_registry: where models get names and versions: ``files`` in the store, or an ``mlflow`` server
+    :param mlflow_conn_id: Airflow connection of an MLflow server
     :param deferrable: whether pods are waited for in the triggerer, unless an operator says it
     """
 
@@ -93,6 +96,8 @@ class Settings:
     allowed_secrets: tuple[str, ...] = ()
     pod_start_patience: float = 3600
     deferrable: bool = False
+    model_registry: RegistryKind = "files"
+    mlflow_conn_id: str | None = None
 
     def open_store(self) -> Store:
         """The store of this deployment; opening it touches no network."""
@@ -167,6 +172,8 @@ def load_settings() -> Settings:
         allowed_secrets=_words("allowed_secrets"),
         pod_start_patience=_count("pod_start_patience", 3600),
         deferrable=_flag("deferrable", default=_airflow_defers()),
+        model_registry=_choice("model_registry", "files", ("files", "mlflow")),
+        mlflow_conn_id=_text("mlflow_conn_id"),
     )
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Names and versions of models: what a registry can do, the one that is files in the store, and promotion on top of any.
+Names and versions of models: what a registry can do, the one that is files in the store, the one that is an MLflow server's, and promotion on
+top of any.
 
-This package imports neither Airflow nor docker nor kubernetes nor mlflow.
+This package imports neither Airflow nor docker nor kubernetes, and mlflow only where its server is asked.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
         AliasMoved,
         RegistrationRefused,
         RegistryBusy,
+        RegistryDenied,
         UnknownAlias,
         UnknownModel,
         UnknownVersion,
         VersionInUse,
     )
     from airflow_mlops.registry.files import FileRegistry
+    from airflow_mlops.registry.mlflow_registry import MlflowRegistry
     from airflow_mlops.registry.model import Facts, ModelVersion, Move, Origin
     from airflow_mlops.registry.promotion import Promotion, promote, rollback
     from airflow_mlops.registry.protocol import ModelRegistry
@@ -31,12 +34,14 @@ _HOMES = {
         "AliasMoved",
         "RegistrationRefused",
         "RegistryBusy",
+        "RegistryDenied",
         "UnknownAlias",
         "UnknownModel",
         "UnknownVersion",
         "VersionInUse",
     ),
     "files": ("FileRegistry",),
+    "mlflow_registry": ("MlflowRegistry",),
     "model": ("Facts", "ModelVersion", "Move", "Origin"),
     "promotion": ("Promotion", "promote", "rollback"),
     "protocol": ("ModelRegistry",),
@@ -49,6 +54,7 @@ __all__ = [
     "AliasMoved",
     "Facts",
     "FileRegistry",
+    "MlflowRegistry",
     "ModelReference",
     "ModelRegistry",
     "ModelVersion",
@@ -58,6 +64,7 @@ __all__ = [
     "Promotion",
     "RegistrationRefused",
     "RegistryBusy",
+    "RegistryDenied",
     "UnknownAlias",
     "UnknownModel",
     "UnknownVersion",

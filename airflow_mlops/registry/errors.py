@@ -33,5 +33,9 @@ class AliasMoved(ArtifactError):
     """An alias does not point to where it was expected: somebody else moved it."""
 
 
+class RegistryDenied(ArtifactError):
+    """A registry does not let us in."""
+
+
 class RegistryBusy(StoreFailed):
     """Others were faster at every try."""

@@ -14,31 +14,33 @@ them lists the model's ``versions`` or ``moves``, of which object stores give a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlops.artifacts.errors import NotFound
 from airflow_mlops.artifacts.layout import decode_component, encode_component
-from airflow_mlops.registry.errors import (
-    AliasMoved,
-    RegistryBusy,
-    UnknownAlias,
-    UnknownModel,
-    UnknownVersion,
-    VersionInUse,
-)
 from airflow_mlops.registry.model import Facts, ModelVersion, Move
 from airflow_mlops.registry.move_log import MoveLog
 from airflow_mlops.registry.registering import Registering
+from airflow_mlops.registry.rules import (
+    busy,
+    check_aliases,
+    check_expected,
+    check_unused,
+    deleted_since,
+    number_after,
+    unknown_alias,
+    unknown_model,
+    unknown_version,
+)
 from airflow_mlops.registry.shelf import Shelf
 from airflow_mlops.registry.tries import tries
-from airflow_mlops.spec.model_names import ModelReference, check_alias, check_name, check_number
+from airflow_mlops.spec.model_names import ModelReference, check_name, check_number
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts.artifact import Artifact
     from airflow_mlops.artifacts.store import Store
-    from airflow_mlops.registry.protocol import ModelRegistry
+    from airflow_mlops.registry.errors import UnknownModel
 
 MODELS = "_models"
 """Beside the pipelines of an installation, none of whose folders begins with an underscore."""
@@ -77,10 +79,7 @@ class FileRegistry:
         if reference.alias is not None:
             aliases = last.aliases if last else {}
             if (number := aliases.get(reference.alias)) is None:
-                has = f"it has {', '.join(aliases)}" if aliases else "it has none"
-                raise UnknownAlias(
-                    f"the model {reference.name} has no alias '{reference.alias}', {has}; move that alias to a version first"
-                )
+                raise unknown_alias(reference.name, reference.alias, aliases)
         return self._living(reference.name, check_number(number), shelf, last)
 
     def versions(self, name: str) -> list[ModelVersion]:
@@ -89,7 +88,7 @@ class FileRegistry:
         stored = shelf.all()
         if not stored:
             raise self._unknown(name)
-        gone = _deleted(log.newest())
+        gone = deleted_since(log.newest())
         return [found.version for found in stored if found.version.version not in gone]
 
     def models(self) -> list[str]:
@@ -117,14 +116,14 @@ class FileRegistry:
         expected: Mapping[str, int | None] | None = None,
     ) -> Move | None:
         """Move aliases, all of them or none."""
-        _check_aliases(changes)
-        _check_aliases(expected or {})
+        check_aliases(changes)
+        check_aliases(expected or {})
         shelf, log = self._of(name)
         seen = 0
         for _ in tries():
             last = self._state(name, shelf, log, seen)
             current = last.aliases if last else {}
-            _check_expected(name, expected or {}, current, last)
+            check_expected(name, expected or {}, current, last)
             wanted = {alias: number for alias, number in changes.items() if current.get(alias) != number}
             if not wanted:
                 return None
@@ -132,8 +131,8 @@ class FileRegistry:
                 self._living(name, number, shelf, last)
             if (made := log.append(last, by=by, why=why, changed=wanted)) is not None:
                 return made
-            seen = _after(last)
-        raise _busy(name)
+            seen = number_after(last)
+        raise busy(name)
 
     def delete(self, name: str, number: int, *, by: str, why: str = "") -> Move | None:
         """Delete a version and its files; whoever was killed in between calls it once more."""
@@ -145,16 +144,16 @@ class FileRegistry:
             try:
                 stored = shelf.read(number)
             except NotFound:
-                raise _unknown_version(name, number, shelf, last) from None
-            if number in _deleted(last):
+                raise unknown_version(name, number, shelf.numbers(), last) from None
+            if number in deleted_since(last):
                 shelf.clear(stored)
                 return None
-            _check_unused(name, number, last)
+            check_unused(name, number, last.aliases if last else {})
             if (made := log.append(last, by=by, why=why, changed={}, deleted=number)) is not None:
                 shelf.clear(stored)
                 return made
-            seen = _after(last)
-        raise _busy(name)
+            seen = number_after(last)
+        raise busy(name)
 
     def history(self, name: str) -> list[Move]:
         """The log of a model; reads the record of each move."""
@@ -181,71 +180,13 @@ class FileRegistry:
 
     def _living(self, name: str, number: int, shelf: Shelf, last: Move | None) -> ModelVersion:
         try:
-            if number not in _deleted(last):
+            if number not in deleted_since(last):
                 return shelf.read(number).version
         except NotFound:
             if not shelf.numbers():
                 raise self._unknown(name) from None
-        raise _unknown_version(name, number, shelf, last)
+        raise unknown_version(name, number, shelf.numbers(), last)
 
     def _unknown(self, name: str) -> UnknownModel:
         names = [decode_component(key.rpartition("/")[2]) for key in self._store.list(self._root)]
-        near = get_close_matches(name, [other for other in names if other and other != name], n=1, cutoff=0.6)
-        hint = f"did you mean '{near[0]}'?" if near else "register a version of it first"
-        return UnknownModel(f"there is no model '{name}' in {self._store.uri(self._root)}; {hint}")
-
-
-def _deleted(last: Move | None) -> list[int]:
-    return last.all_deleted if last else []
-
-
-def _after(last: Move | None) -> int:
-    """The number that was taken when a move after this one was to be added."""
-    return (last.number if last else 0) + 1
-
-
-def _check_aliases(aliases: Mapping[str, int | None]) -> None:
-    for alias, number in aliases.items():
-        check_alias(alias)
-        if number is not None:
-            check_number(number)
-
-
-def _check_expected(
-    name: str, expected: Mapping[str, int | None], current: Mapping[str, int], last: Move | None
-) -> None:
-    for alias, number in expected.items():
-        if (now := current.get(alias)) != number:
-            is_now = "does not exist" if now is None else f"points to version {now}"
-            wanted = "not to exist" if number is None else f"to point to version {number}"
-            by = f" (the newest move is {last.number}, by {last.by})" if last else ""
-            raise AliasMoved(
-                f"the alias '{alias}' of {name} {is_now}, and was expected {wanted}{by}; nothing was moved: look at the "
-                "aliases again and decide anew"
-            )
-
-
-def _check_unused(name: str, number: int, last: Move | None) -> None:
-    held = sorted(alias for alias, held in (last.aliases if last else {}).items() if held == number)
-    if held:
-        raise VersionInUse(
-            f"version {number} of {name} is {', '.join(held)}; move {'that alias' if len(held) == 1 else 'those aliases'} "
-            "to another version, or remove it, before the version is deleted"
-        )
-
-
-def _unknown_version(name: str, number: int, shelf: Shelf, last: Move | None) -> UnknownVersion:
-    gone = _deleted(last)
-    if number in gone:
-        return UnknownVersion(f"version {number} of {name} was deleted; its number is not used again: name another one")
-    living = [str(found) for found in shelf.numbers() if found not in gone]
-    shown = ", ".join(["…", *living[-10:]] if len(living) > 10 else living) or "none any more"
-    return UnknownVersion(f"{name} has no version {number}; it has {shown}")
-
-
-def _busy(name: str) -> RegistryBusy:
-    return RegistryBusy(f"others moved aliases of {name}, or deleted versions of it, at every try; try again")
-
-
-if TYPE_CHECKING:
-    _IS_ONE: type[ModelRegistry] = FileRegistry
+        return unknown_model(name, self._store.uri(self._root), [other for other in names if other])

@@ -58,11 +58,10 @@ class Facts(_Fact):
     tags: dict[str, str] = Field(default_factory=dict, description="For programs")
 
 
-class Registered(Facts):
-    """A version of a model, wherever its files lie. It never changes."""
+class Described(Facts):
+    """A model that is registered, but for its number and its place."""
 
     name: str = Field(description="The model's name")
-    version: int = Field(ge=1, description="Counted from 1; a number is never used again")
     digest: str = Field(pattern=DIGEST, description="What it is")
     size: int = Field(ge=0, description="Bytes")
     is_tree: bool = Field(default=False, description="Whether it is a folder")
@@ -70,6 +69,12 @@ class Registered(Facts):
     registered_at: float = Field(description="Seconds since the epoch")
     registered_by: str = Field(max_length=MAX_WORD, description="Who did it")
     remarks: list[str] = Field(default_factory=list, description="What was left out of it, and why")
+
+
+class Registered(Described):
+    """A version of a model, wherever its files lie. It never changes."""
+
+    version: int = Field(ge=1, description="Counted from 1; a number is never used again")
 
 
 class ModelVersion(Registered):

@@ -112,33 +112,39 @@ class Registering:
             raise RegistrationRefused(
                 f"{self._name} has {MAX_NUMBER} versions, the most there can be; use another name"
             )
-        told = self._told(copied)
-        values: dict[str, Any] = {
-            **self._facts.model_dump(),
-            "name": self._name,
-            "version": number,
-            "digest": copied.found.digest,
-            "size": copied.found.size,
-            "is_tree": copied.found.is_tree,
-            "file": self._artifact.file,
-            "registered_at": time.time(),
-            "registered_by": self._by,
-            "remarks": list(told.remarks),
-        }
-        if self._facts.signature is None:
-            values["signature"] = told.signature
-        if self._facts.input_example is None:
-            values["input_example"] = told.input_example
-        version: Registered = made(Registered, values, f"a version of {self._name}")
+        values = described(self._shelf, copied, self._name, self._artifact, self._facts, self._by)
+        version: Registered = made(Registered, {**values, "version": number}, f"a version of {self._name}")
         return version
 
-    def _told(self, copied: Copied) -> MlflowFacts:
-        """What the model itself says."""
-        try:
-            data = self._shelf.read_file(copied, FILE, LIMIT)
-        except DocumentInvalid as error:
-            return MlflowFacts(remarks=(str(error),))
-        return MlflowFacts() if data is None else read_mlmodel(data, {file.name for file in copied.found.files})
+
+def described(shelf: Shelf, copied: Copied, name: str, artifact: Artifact, facts: Facts, by: str) -> dict[str, Any]:
+    """All that is known of a model whose files were copied, but for its number: what the caller says, and what the model itself does."""
+    told = _told(shelf, copied)
+    values: dict[str, Any] = {
+        **facts.model_dump(),
+        "name": name,
+        "digest": copied.found.digest,
+        "size": copied.found.size,
+        "is_tree": copied.found.is_tree,
+        "file": artifact.file,
+        "registered_at": time.time(),
+        "registered_by": by,
+        "remarks": list(told.remarks),
+    }
+    if facts.signature is None:
+        values["signature"] = told.signature
+    if facts.input_example is None:
+        values["input_example"] = told.input_example
+    return values
+
+
+def _told(shelf: Shelf, copied: Copied) -> MlflowFacts:
+    """What the model itself says."""
+    try:
+        data = shelf.read_file(copied, FILE, LIMIT)
+    except DocumentInvalid as error:
+        return MlflowFacts(remarks=(str(error),))
+    return MlflowFacts() if data is None else read_mlmodel(data, {file.name for file in copied.found.files})
 
 
 def check_content(artifact: Artifact) -> Artifact:

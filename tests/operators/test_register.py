@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_mlops.artifacts import Store
-from airflow_mlops.registry import FileRegistry
+from airflow_mlops.registry import FileRegistry, MlflowRegistry
 from tests.operators.test_process import path_of
 
 if TYPE_CHECKING:
@@ -59,13 +59,23 @@ def seen(result: DagResult) -> dict[str, Any]:
     return {"state": result.state, "gate": result.tasks["better"], "register": result.tasks["register"], "read": used}
 
 
-def registry_of(store: Path) -> FileRegistry:
-    return FileRegistry(Store.open(store.as_uri()), (store / "_instances" / "default").read_text().strip())
+def registry_of(store: Path, mlflow: str | None = None) -> FileRegistry | MlflowRegistry:
+    """The registry in a store; the one on an MLflow server, if its address is given."""
+    instance = (store / "_instances" / "default").read_text().strip()
+    opened = Store.open(store.as_uri())
+    return FileRegistry(opened, instance) if mlflow is None else MlflowRegistry(opened, instance, mlflow)
 
 
-@pytest.mark.parametrize("runtime", ["process", pytest.param("docker", marks=pytest.mark.docker)])
+@pytest.mark.parametrize(
+    ("runtime", "kind"),
+    [
+        ("process", "files"),
+        pytest.param("docker", "files", marks=pytest.mark.docker),
+        pytest.param("process", "mlflow", marks=pytest.mark.mlflow),
+    ],
+)
 def test_the_first_model_a_better_and_a_worse_one(
-    run_dag: RunDag, tmp_path: Path, runtime: str, request: pytest.FixtureRequest
+    run_dag: RunDag, tmp_path: Path, runtime: str, kind: str, request: pytest.FixtureRequest
 ) -> None:
     if runtime == "docker":
         request.getfixturevalue("docker_daemon")
@@ -73,6 +83,10 @@ def test_the_first_model_a_better_and_a_worse_one(
     store = tmp_path / "store"
     (tmp_path / "store").mkdir()
     env = {"AIRFLOW__MLOPS__STORE": store.as_uri()}
+    server = request.getfixturevalue("empty_mlflow").url if kind == "mlflow" else None
+    if server is not None:
+        env |= {"AIRFLOW__MLOPS__MODEL_REGISTRY": "mlflow", "AIRFLOW__MLOPS__MLFLOW_CONN_ID": "tracker"}
+        env["AIRFLOW_CONN_TRACKER"] = server.replace("http://", "http://ada:sesame@")
     beside = {"pipeline.yaml": SPEC.replace("RUNTIME", runtime)}
     results = [run_dag(DAG_FILE, conf={"quality": quality}, env=env, beside=beside) for quality in (0.9, 0.95, 0.92)]
     assert [seen(result) for result in results] == [
@@ -80,7 +94,7 @@ def test_the_first_model_a_better_and_a_worse_one(
         {"state": "success", "gate": "success", "register": "success", "read": ("model 0.95", "")},
         {"state": "success", "gate": "skipped", "register": "skipped", "read": (None, "model 0.9")},
     ], results[-1].log[-6000:]
-    registry = registry_of(store)
+    registry = registry_of(store, server)
     assert registry.aliases("scorer") == {"champion": 2, "previous": 1}
     first, second = registry.versions("scorer")
     assert (first.metrics, second.metrics) == ({"acc": 0.9}, {"acc": 0.95})
@@ -94,7 +108,7 @@ def test_the_first_model_a_better_and_a_worse_one(
     assert second.inputs == {"rows": results[1].xcoms["data"]["artifacts"]["rows"]["digest"]}
     assert second.source is not None and second.source.startswith("sha256")
     # an alias that leads nowhere is damage, and no case of "no champion yet"
-    record = next(store.glob("*/_models/scorer/versions/2.json"))
+    record = next(store.glob("*/_models/scorer/versions/2.json"), path_of(second.uri).parent.with_suffix(".json"))
     record.rename(record.with_suffix(".away"))
     broken = run_dag(DAG_FILE, conf={"quality": 0.1}, env=env, beside=beside)
     assert broken.tasks["better"] == "failed", broken.log[-6000:]

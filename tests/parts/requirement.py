@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-PARTS = ("airflow", "browser", "docker", "kubernetes", "s3")
+PARTS = ("airflow", "browser", "docker", "kubernetes", "mlflow", "s3")
 VARIABLE = "MLOPS_REQUIRE"
 
 

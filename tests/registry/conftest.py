@@ -6,12 +6,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_mlops.artifacts import Artifact, Store, digest_path
-from airflow_mlops.registry import FileRegistry, ModelRegistry
+from airflow_mlops.registry import FileRegistry, MlflowRegistry, ModelRegistry
+
+if TYPE_CHECKING:
+    from tests.parts.mlflow import MlflowServer
 
 Make = Callable[..., Artifact]
 
@@ -36,10 +39,13 @@ def store(request: pytest.FixtureRequest) -> Store:
     return found
 
 
-@pytest.fixture(params=["files"])
+@pytest.fixture(params=["files", pytest.param("mlflow", marks=pytest.mark.mlflow)])
 def registry(request: pytest.FixtureRequest, store: Store) -> ModelRegistry:
     """Each kind of registry in turn."""
-    return {"files": lambda: FileRegistry(store, "prod")}[request.param]()
+    if request.param == "mlflow":
+        server: MlflowServer = request.getfixturevalue("empty_mlflow")
+        return MlflowRegistry(store, "prod", server.url)
+    return FileRegistry(store, "prod")
 
 
 @pytest.fixture
