@@ -64,6 +64,12 @@ class StepTimeout(StepFailure):
         return cls(f"step '{task_id}' took longer than its execution_timeout of {seconds:g} s and was stopped")
 
 
+class Unanswered(StepTimeout):
+    """Nobody has answered an approval in time. To ask again is for a person to decide."""
+
+    budget = None
+
+
 class OutputsRefused(StepFailure):
     """The program ended well, but a declared output is missing or not what was declared."""
 
@@ -93,6 +99,12 @@ class GateClosed(StepFailure):
     """A condition of a gate does not hold. Whatever was measured would be the same in another try."""
 
     failure_class = "gate-closed"
+
+
+class Rejected(StepFailure):
+    """Somebody has rejected what an approval asked for."""
+
+    failure_class = "rejected"
 
 
 class NoWinner(StepFailure):

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
 try:
-    from airflow.sdk.exceptions import AirflowRescheduleException
+    from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferralError
 except ImportError:  # before 3.2
-    from airflow.exceptions import AirflowRescheduleException
+    from airflow.exceptions import AirflowRescheduleException, TaskDeferralError
 
 
 def _base_version() -> tuple[int, int]:
@@ -32,6 +32,9 @@ def _base_version() -> tuple[int, int]:
 AIRFLOW_V_3_2_PLUS = _base_version() >= (3, 2)
 AIRFLOW_V_3_3_PLUS = _base_version() >= (3, 3)
 
+
+DEFERRAL_FAILED: type[Exception] = TaskDeferralError
+"""What a task is resumed with whose trigger failed."""
 
 CONTROL_FLOW: tuple[type[Exception], ...] = (
     AirflowFailException,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.spec.containers import check_container
 from airflow_mlops.spec.demands import DEMANDS
 from airflow_mlops.spec.documents import KEY
-from airflow_mlops.spec.gates import Gate
+from airflow_mlops.spec.gates import CONDITIONAL_KINDS, Conditions
 from airflow_mlops.spec.models import CONTAINER_RUNTIMES, PROGRAM_KINDS, STEP_KEYS, StepSpec
 from airflow_mlops.spec.parts import PARAMETER_TYPES, Output
 from airflow_mlops.spec.problems import did_you_mean, one_of
@@ -29,8 +29,14 @@ _ALLOWED: dict[str, frozenset[str]] = {
     "import": _ALWAYS | {"params", "uri", "asset", "type", "digest", "outputs"},
     "gate": _ALWAYS | {"params", "inputs", "require", "on_fail"},
     "pick": _ALWAYS | {"from_", "by", "outputs"},
+    "approve": _ALWAYS | {"params", "inputs", "timeout", "subject", "assignees", "default", "on_reject", "when"},
 }
-_NOT_FOR_PROGRAMS = frozenset(("operator", "uri", "asset", "type", "digest", "require", "on_fail", "from_", "by"))
+_NOT_FOR_PROGRAMS = frozenset(
+    (
+        *("operator", "uri", "asset", "type", "digest", "require", "on_fail", "from_", "by"),
+        *("subject", "assignees", "default", "on_reject", "when"),
+    )
+)
 _RESERVED_PREFIX = "MLOPS_"
 
 
@@ -74,14 +80,14 @@ class Checks:
                 self._say(step, keys, message)
         if step.spec.kind in PROGRAM_KINDS:
             self._check_program(step)
-        elif step.spec.kind == "gate":
-            self._check_gate(step)
+        elif step.spec.kind in CONDITIONAL_KINDS:
+            self._check_conditions(step)
 
-    def _check_gate(self, step: Step) -> None:
-        gate = Gate(step, self._params, self._builder.outputs_read(step))
-        for keys, message in gate.problems():
+    def _check_conditions(self, step: Step) -> None:
+        conditions = Conditions(step, self._params, self._builder.outputs_read(step))
+        for keys, message in conditions.problems():
             self._say(step, keys, message)
-        step.spec.params = list(dict.fromkeys([*step.spec.params, *gate.params]))
+        step.spec.params = list(dict.fromkeys([*step.spec.params, *conditions.params]))
 
     def _say(self, step: Step, keys: Location, message: str) -> None:
         self._report((*step.location, *keys), message)
@@ -264,6 +270,8 @@ def _templates(spec: StepSpec) -> Iterator[tuple[Location, str]]:
         yield ("env", name), text
     if spec.uri is not None:
         yield ("uri",), spec.uri
+    if spec.subject is not None:
+        yield ("subject",), spec.subject
     if spec.outputs and spec.kind == "operator":
         for name, output in spec.outputs.items():
             if output.uri is not None:

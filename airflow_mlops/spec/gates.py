@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the conditions of a ``gate`` may speak of, found out when the spec is read: a gate that can never open should not wait for its run."""
+"""What conditions of a step may speak of, found out when the spec is read: a gate that can never open should not wait for its run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 PARAMS = "params"
 """The name by which a condition reads the parameters of the pipeline."""
 
+CONDITIONAL_KINDS = ("gate", "approve")
+"""Those whose steps have conditions."""
+
 Finding = tuple[tuple[Any, ...], str]
 
 
-class Gate:
+class Conditions:
     """
-    The conditions of one step of kind ``gate``.
+    The conditions of one step: those that a ``gate`` requires, or the one of which an ``approve`` makes it depend whether it asks.
 
     :param params: names of the parameters that the pipeline declares
     :param outputs: what the producers of the step's inputs declare, by input; those that are known
@@ -40,29 +43,37 @@ class Gate:
     def problems(self) -> Iterator[Finding]:
         """What is wrong, by the path below the step."""
         spec = self._step.spec
-        yield from self._odd_inputs()
-        names = frozenset((*spec.inputs, PARAMS))
+        if spec.kind == "gate":
+            yield from self._odd_inputs()
+        yield from self._hidden_params()
         for index, text in enumerate(spec.require):
-            try:
-                paths = parse(text, names).paths
-            except ConditionError as error:
-                near = f"; expected a condition over {one_of(sorted(names))}"
-                yield (
-                    ("require", index),
-                    f"condition of step '{spec.name}', column {error.column}: {error}{near if 'undeclared' in str(error) else ''}",
-                )
-                continue
-            for path in paths:
-                if message := self._problem(path):
-                    yield ("require", index), f"condition of step '{spec.name}': {message}"
+            yield from self._condition(("require", index), text)
+        if spec.when is not None:
+            yield from self._condition(("when",), spec.when)
+
+    def _condition(self, where: tuple[Any, ...], text: str) -> Iterator[Finding]:
+        spec = self._step.spec
+        names = frozenset((*spec.inputs, PARAMS))
+        try:
+            paths = parse(text, names).paths
+        except ConditionError as error:
+            near = f"; expected a condition over {one_of(sorted(names))}"
+            yield (
+                where,
+                f"condition of step '{spec.name}', column {error.column}: {error}{near if 'undeclared' in str(error) else ''}",
+            )
+            return
+        for path in paths:
+            if message := self._problem(path):
+                yield where, f"condition of step '{spec.name}': {message}"
 
     def _odd_inputs(self) -> Iterator[Finding]:
+        """Inputs that a gate has no use for; of an approval, those are shown."""
         for name, item in self._step.inputs.items():
-            if item.type != "metrics" and item.type not in PARAMETER_TYPES:
-                yield (
-                    ("inputs", name, "from"),
-                    f"input '{name}' is a {item.type}, which no condition can read; expected metrics or a parameter",
-                )
+            if not readable(item.type):
+                yield ("inputs", name, "from"), f"input '{name}' is {_unreadable(item)}"
+
+    def _hidden_params(self) -> Iterator[Finding]:
         if PARAMS in self._step.spec.inputs:
             yield (
                 ("inputs", PARAMS),
@@ -76,6 +87,8 @@ class Gate:
         item = self._step.inputs.get(root)
         if item is None:
             return None
+        if not readable(item.type):
+            return f"'{root}' is {_unreadable(item)}"
         return self._metric(root, path, item) if item.type == "metrics" else _parameter(path, item, rest)
 
     def _param(self, path: Path) -> str | None:
@@ -98,6 +111,15 @@ class Gate:
         if len(path) > 2:
             return f"{written(path)} is a part of a number; expected {written(path[:2])}"
         return None
+
+
+def readable(type_: str) -> bool:
+    """Whether a condition can read inputs of a type."""
+    return type_ == "metrics" or type_ in PARAMETER_TYPES
+
+
+def _unreadable(item: Input) -> str:
+    return f"a {item.type}, which no condition can read; expected metrics or a parameter"
 
 
 def _parameter(path: Path, item: Input, rest: Path) -> str | None:

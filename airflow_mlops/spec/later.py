@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-LATER_KINDS = frozenset(("approve", "register", "serve"))
+LATER_KINDS = frozenset(("register", "serve"))
 LATER_RULES = frozenset(("foreach", "choose"))
 """Keys that make a group follow a rule."""
 
@@ -16,7 +16,6 @@ LATER_STEP_KEYS = LATER_RULES | frozenset(
         "replicas",
         "rollout",
         "smoke",
-        "when",
         "otherwise",
     )
 )

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What an approval shows to whoever is to decide: tables of numbers, parameters and artifacts, in the Markdown that Airflow's form takes.
+
+Names and values come from programs that anybody may have written. All of them are code spans, in which Markdown makes nothing of a text: no link
+and no picture either. The links are to our own pages.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_ROWS = 50
+"""Rows of a table; what is above is counted."""
+
+MAX_TEXT = 300
+"""Characters of a name or a value."""
+
+_KILO = 1000
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """
+    A named set of numbers, a column of the table in which they are compared.
+
+    :param name: what they are numbers of
+    """
+
+    name: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Thing:
+    """
+    An artifact that the decision is about.
+
+    :param name: what the approval calls it
+    :param page: address of the page of the step that made it, below Airflow's own; empty if there is none
+    :param maker: the step that made it
+    """
+
+    name: str
+    type: str
+    uri: str
+    digest: str
+    size: int | None = None
+    page: str = ""
+    maker: str = ""
+
+
+def body_of(numbers: Sequence[Numbers], values: Mapping[str, Any], things: Sequence[Thing]) -> str | None:
+    """
+    The text below the question.
+
+    :param numbers: sets of numbers that stand side by side; of those after the first, what the first has more is shown, too
+    :param values: parameters by name
+    :param things: artifacts
+    :return: ``None`` if there is nothing to show
+    """
+    parts = [*_compared(numbers), *_parameters(values), *_artifacts(things)]
+    return "\n\n".join(parts) or None
+
+
+def _compared(numbers: Sequence[Numbers]) -> Iterable[str]:
+    if not numbers:
+        return
+    first, *others = numbers
+    names = list(dict.fromkeys(name for one in numbers for name in one.values))
+    rows = [
+        [_code(name), _number(first.values.get(name)), *(_against(one.values.get(name), first, name) for one in others)]
+        for name in names
+    ]
+    yield _table(["metric", *(_code(one.name) for one in numbers)], rows, right=True)
+    if others:
+        yield f"In parentheses: what {_code(first.name)} has more."
+
+
+def _against(value: float | None, first: Numbers, name: str) -> str:
+    """Another's number, and what the first one has more."""
+    own = first.values.get(name)
+    if value is None or own is None:
+        return _number(value)
+    return f"{_number(value)} ({own - value:+.4g})"
+
+
+def _parameters(values: Mapping[str, Any]) -> Iterable[str]:
+    if values:
+        yield _table(["parameter", "value"], [[_code(name), _code(_text(value))] for name, value in values.items()])
+
+
+def _artifacts(things: Sequence[Thing]) -> Iterable[str]:
+    if things:
+        rows = [[_code(one.name), one.type, _size(one.size), _code(one.digest), _where(one)] for one in things]
+        yield _table(["artifact", "type", "size", "digest", "where"], rows)
+
+
+def _where(thing: Thing) -> str:
+    link = f"[made by {_code(thing.maker)}]({thing.page}) " if thing.page else ""
+    return link + _code(thing.uri)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: bool = False) -> str:
+    lines = [columns, ["---", *["---:" if right else "---"] * (len(columns) - 1)], *rows[:MAX_ROWS]]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return text if len(rows) <= MAX_ROWS else f"{text}\n\n… and {len(rows) - MAX_ROWS} more"
+
+
+def _code(text: str) -> str:
+    """A text as a code span of a table's cell: on one line, of what can be printed, in more backticks than it has in a row itself."""
+    text = "".join(char if char.isprintable() else " " for char in text).strip()
+    if len(text) > MAX_TEXT:
+        text = f"{text[:MAX_TEXT]}…"
+    if not text:
+        return ""
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    inside = f" {text} " if "`" in text else text
+    return f"{fence}{inside}{fence}".replace("|", "\\|")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _size(count: int | None) -> str:
+    amount = float(count or 0)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < _KILO:
+            break
+        amount /= _KILO
+    else:
+        unit = "TB"
+    return "" if count is None else f"{amount:.4g} {unit}"
