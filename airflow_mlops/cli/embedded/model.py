@@ -73,8 +73,9 @@ class Reply:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-OnQuestion = Callable[[Question], Reply | None]
-"""Asked at each look while a question is open; ``None`` is no answer yet."""
+OnQuestion = Callable[["Question | None"], "Reply | None"]
+"""Called at each look while a question is open, with the oldest one, and with ``None`` when it is none any more; returns ``None`` while there is
+no answer."""
 
 
 @dataclass(frozen=True)
