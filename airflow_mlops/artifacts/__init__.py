@@ -140,6 +140,7 @@ __all__ = [
     "lay_claim",
     "new_attempt_id",
     "newest_claim",
+    "origin_of",
     "pack_source",
     "parse_metrics",
     "protect",

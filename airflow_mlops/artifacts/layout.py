@@ -205,4 +205,6 @@ def origin_of(key: str) -> tuple[Place, str] | None:
     numbers = [generation, incarnation or "0", parts[4] if parts[4] != "-" else "0"]
     if len(names) < 4 or not all(number.isascii() and number.isdigit() for number in numbers):  # noqa: PLR2004
         return None
-    return Place(*names, parts[4], int(generation), int(incarnation or 0)), "/".join(parts[_BELOW_OUTPUTS:])
+    instance, pipeline, run, step = names
+    place = Place(instance, pipeline, run, step, parts[4], int(generation), int(incarnation or 0))
+    return place, "/".join(parts[_BELOW_OUTPUTS:])

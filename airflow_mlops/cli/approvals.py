@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import select
 import signal
 import sys
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 ALL = "all"
 _OPTIONS = {"approve": "Approve", "reject": "Reject"}
+_PAGE = re.compile(r"\[([^][]*)\]\(mlops/[^()]*\)")
+"""A link to a page of a deployment's API server, which a run of one's own has none of."""
 
 
 def in_advance(pipeline: Pipeline, approve: Sequence[str], reject: Sequence[str]) -> dict[str, str]:
@@ -158,7 +161,7 @@ class Prompt:
         console.print(Text.assemble((_name(question), "bold"), " asks: ", (looks.printable(question.subject), "bold")))
         if question.body:
             text = "\n".join(map(looks.printable, question.body.splitlines()))
-            console.print(Markdown(text, hyperlinks=False))
+            console.print(Markdown(_PAGE.sub(r"\1", text), hyperlinks=False))
         self._say(f"Answer {_choice(question)}; a note may follow.\n{_prompt(question)}")
 
     def _forget_typed(self) -> None:

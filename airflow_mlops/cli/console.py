@@ -32,7 +32,14 @@ WORDS = {
 }
 """States of tasks and runs as the command line calls them."""
 
-STYLES = {"running": "cyan", "retrying": "yellow", "asking": "yellow", "success": "green", "failed": "bold red", "stopped": "yellow"}
+STYLES = {
+    "running": "cyan",
+    "retrying": "yellow",
+    "asking": "yellow",
+    "success": "green",
+    "failed": "bold red",
+    "stopped": "yellow",
+}
 MARKS = {
     "running": "▸",
     "starting": "▸",

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow_mlops.operators.base import checked
 from airflow_mlops.operators.failures import BadStep, InfrastructureFailure, Rejected, Unanswered
 from airflow_mlops.operators.references import ReferenceOperator, run_inner
-from airflow_mlops.operators.version_compat import DEFERRAL_FAILED
+from airflow_mlops.operators.version_compat import deferral_failed
 from airflow_mlops.spec.gates import PARAMS
 from airflow_mlops.spec.parts import Assignee
 from airflow_mlops.spec.verdicts import answer_told, as_document
@@ -100,7 +100,7 @@ class ApproveOperator(ReferenceOperator):
         """Ask, or be back with the answer, or find that there is nothing to ask."""
         resumed = context.get("mlops_resume")
         if resumed is not None:
-            answer = self._answer(*resumed, context)
+            answer = self._answer(resumed, context)
         else:
             found = self._not_asked(names, attempt)
             answer = found if found is not None else self._ask(context, names, attempt)
@@ -153,7 +153,7 @@ class ApproveOperator(ReferenceOperator):
         self.log.info("Asks: %s", subject)
         return self._read(run_inner(question, context))
 
-    def _answer(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> dict[str, Any]:
+    def _answer(self, resumed: tuple[str, dict[str, Any] | None], context: Any) -> dict[str, Any]:
         """
         What became of the question, as Airflow's operator makes it of what it is resumed with.
 
@@ -163,10 +163,10 @@ class ApproveOperator(ReferenceOperator):
         from airflow.providers.standard.exceptions import HITLTimeoutError, HITLTriggerEventError
 
         try:
-            return self._read(self._airflows_own("", None).resume_execution(next_method, next_kwargs, context))
+            return self._read(self._airflows_own("", None).resume_execution(*resumed, context))
         except HITLTimeoutError:
             return {"asked": True, "approved": None, "by": None, "at": None, "timed_out": True}
-        except DEFERRAL_FAILED as error:
+        except deferral_failed() as error:
             raise InfrastructureFailure(f"step '{self.task_id}': the wait for an answer failed: {error}") from error
         except (HITLTriggerEventError, ValueError) as error:
             raise self._no_answer(error) from error
@@ -206,7 +206,7 @@ class ApproveOperator(ReferenceOperator):
             body=body,
             options=[APPROVE, REJECT],
             defaults=_OPTIONS[self.default] if self.default is not None else None,
-            params={NOTE: Param("", type="string", title="Note", description="Kept with the answer")},
+            params={NOTE: Param(None, type=["null", "string"], title="Note", description="Kept with the answer")},
             assigned_users=[{"id": one.id, "name": one.name or one.id} for one in self.assignees] or None,
             response_timeout=self.step_timeout,
         )

@@ -47,7 +47,7 @@ class StepTimeout(StepFailure):
     """The program ran longer than the step's timeout."""
 
     failure_class = "timeout"
-    budget = "retries"
+    budget: ClassVar[Budget | None] = "retries"
 
     @classmethod
     def after(cls, task_id: str, timeout: timedelta | None) -> StepTimeout:

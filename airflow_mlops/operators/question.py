@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What an approval shows to whoever is to decide: tables of numbers, parameters and artifacts, in the Markdown that Airflow's form takes.
+What an approval shows to whoever is to decide: numbers, parameters and artifacts, in the Markdown that Airflow's form takes.
 
 Names and values come from programs that anybody may have written. All of them are code spans, in which Markdown makes nothing of a text: no link
 and no picture either. The links are to our own pages.
@@ -20,7 +20,11 @@ MAX_ROWS = 50
 MAX_TEXT = 300
 """Characters of a name or a value."""
 
+BAR = "\\|"
+"""A bar within a cell of a table, in a code span as well."""
+
 _KILO = 1000
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 @dataclass(frozen=True)
@@ -95,24 +99,28 @@ def _parameters(values: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _artifacts(things: Sequence[Thing]) -> Iterable[str]:
+    """A list: addresses and digests are too long for a table of a terminal."""
     if things:
-        rows = [[_code(one.name), one.type, _size(one.size), _code(one.digest), _where(one)] for one in things]
-        yield _table(["artifact", "type", "size", "digest", "where"], rows)
+        yield "\n".join(line for one in things[:MAX_ROWS] for line in _artifact(one))
+    if len(things) > MAX_ROWS:
+        yield f"… and {len(things) - MAX_ROWS} more"
 
 
-def _where(thing: Thing) -> str:
-    link = f"[made by {_code(thing.maker)}]({thing.page}) " if thing.page else ""
-    return link + _code(thing.uri)
+def _artifact(thing: Thing) -> Iterable[str]:
+    facts = [thing.type, *([_size(thing.size)] if thing.size is not None else [])]
+    facts += [f"made by [{_code(thing.maker)}]({thing.page})"] * bool(thing.page)
+    yield f"- {_code(thing.name)}: {', '.join(facts)}"
+    yield from (f"  - {_code(text)}" for text in (thing.uri, thing.digest))
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: bool = False) -> str:
     lines = [columns, ["---", *["---:" if right else "---"] * (len(columns) - 1)], *rows[:MAX_ROWS]]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text = "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in line)} |" for line in lines)
     return text if len(rows) <= MAX_ROWS else f"{text}\n\n… and {len(rows) - MAX_ROWS} more"
 
 
 def _code(text: str) -> str:
-    """A text as a code span of a table's cell: on one line, of what can be printed, in more backticks than it has in a row itself."""
+    """A text as a code span: on one line, of what can be printed, in more backticks than it has in a row itself."""
     text = "".join(char if char.isprintable() else " " for char in text).strip()
     if len(text) > MAX_TEXT:
         text = f"{text[:MAX_TEXT]}…"
@@ -120,7 +128,7 @@ def _code(text: str) -> str:
         return ""
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     inside = f" {text} " if "`" in text else text
-    return f"{fence}{inside}{fence}".replace("|", "\\|")
+    return f"{fence}{inside}{fence}"
 
 
 def _text(value: Any) -> str:
@@ -131,12 +139,6 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _size(count: int | None) -> str:
-    amount = float(count or 0)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < _KILO:
-            break
-        amount /= _KILO
-    else:
-        unit = "TB"
-    return "" if count is None else f"{amount:.4g} {unit}"
+def _size(count: int) -> str:
+    power = min(len(f"{count}") - 1, 3 * (len(_UNITS) - 1)) // 3
+    return f"{count / _KILO**power:.4g} {_UNITS[power]}"

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
 try:
-    from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferralError
+    from airflow.sdk.exceptions import AirflowRescheduleException
 except ImportError:  # before 3.2
-    from airflow.exceptions import AirflowRescheduleException, TaskDeferralError
+    from airflow.exceptions import AirflowRescheduleException
 
 
 def _base_version() -> tuple[int, int]:
@@ -32,9 +32,6 @@ def _base_version() -> tuple[int, int]:
 AIRFLOW_V_3_2_PLUS = _base_version() >= (3, 2)
 AIRFLOW_V_3_3_PLUS = _base_version() >= (3, 3)
 
-
-DEFERRAL_FAILED: type[Exception] = TaskDeferralError
-"""What a task is resumed with whose trigger failed."""
 
 CONTROL_FLOW: tuple[type[Exception], ...] = (
     AirflowFailException,
@@ -60,6 +57,13 @@ def retry_exponential_backoff(factor: float) -> bool | float:
 def _sdk(before_3_2: str) -> Any:
     """The module that has what Airflow's SDK has since 3.2."""
     return import_module("airflow.sdk" if AIRFLOW_V_3_2_PLUS else before_3_2)
+
+
+def deferral_failed() -> type[Exception]:
+    """What a task raises that is resumed after its trigger has failed."""
+    home = "airflow.sdk.exceptions" if AIRFLOW_V_3_2_PLUS else "airflow.exceptions"
+    found: type[Exception] = import_module(home).TaskDeferralError
+    return found
 
 
 def cron_timetable(cron: str, zone: str | None, start: datetime | None) -> Any:

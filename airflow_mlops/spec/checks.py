@@ -260,18 +260,15 @@ def _allowed_for(kind: str) -> frozenset[str]:
 
 
 def _templates(spec: StepSpec) -> Iterator[tuple[Location, str]]:
-    if spec.image is not None:
-        yield ("image",), spec.image
+    for key in ("image", "uri", "subject"):
+        if (text := getattr(spec, key)) is not None:
+            yield (key,), text
     for index, text in enumerate(spec.command):
         yield ("command", index), text
     for index, text in enumerate(spec.args):
         yield ("args", index), text
     for name, text in spec.env.items():
         yield ("env", name), text
-    if spec.uri is not None:
-        yield ("uri",), spec.uri
-    if spec.subject is not None:
-        yield ("subject",), spec.subject
     if spec.outputs and spec.kind == "operator":
         for name, output in spec.outputs.items():
             if output.uri is not None:

@@ -65,7 +65,9 @@ from airflow_mlops.spec.scheduling import AnySchedule, Deadline, RunCallbacks, S
 
 API_VERSION = "mlops/v1"
 
-Kind = Literal["preprocess", "train", "evaluate", "predict", "container", "operator", "import", "gate", "pick", "approve"]
+Kind = Literal[
+    "preprocess", "train", "evaluate", "predict", "container", "operator", "import", "gate", "pick", "approve"
+]
 Runtime = Literal["process", "docker", "kubernetes"]
 CONTAINER_RUNTIMES = ("docker", "kubernetes")
 """Those that run the program in an image."""
@@ -236,7 +238,8 @@ class StepSpec(StepOptions):
         description="Who may answer a step of kind `approve`; absent: whoever may answer for this DAG in Airflow",
     )
     default: Answer | None = Field(
-        default=None, description="The answer of a step of kind `approve` when nobody has given one in time; absent: it fails"
+        default=None,
+        description="The answer of a step of kind `approve` when nobody has given one in time; absent: it fails",
     )
     on_reject: OnFail = Field(
         default="fail",

@@ -229,7 +229,9 @@ def _origin(uri: str, store: Store, asked: Asked) -> Cell:
         return plain
     place, path = origin
     query = [("dag_id", place.pipeline), ("run_id", place.run), ("task_id", place.step)]
-    query += [("generation", str(place.generation)), ("incarnation", str(place.incarnation))][: 1 + bool(place.incarnation)]
+    query += [("generation", str(place.generation)), ("incarnation", str(place.incarnation))][
+        : 1 + bool(place.incarnation)
+    ]
     query += [("map_index", place.iteration)] * (place.iteration != "-")
     try:
         source = Asked.of(query)

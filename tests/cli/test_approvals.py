@@ -59,7 +59,9 @@ def test_a_question_is_answered_on_the_terminal(user: Terminal) -> None:
         os.write(controller, b"approve as good as the last one\n")
         ended = plain(read_rest(controller))
         assert process.wait(PATIENCE) == 0, ended
-    assert re.search(r"sign-off +success .* approved by \S+ at 20.*: as good as the last\s+one", ended, re.DOTALL), ended
+    assert re.search(r"sign-off +success .* approved by \S+ at 20.*: as good as the last\s+one", ended, re.DOTALL), (
+        ended
+    )
 
 
 @pytest.mark.slow
@@ -77,7 +79,11 @@ def test_an_answer_is_given_in_advance(user: Terminal) -> None:
     said = user.run("run", "signed.yaml", "--json", "--approve", "all", "--reject", "sign-off")
     assert said.code == 1, said.err
     steps = json.loads(said.out)["steps"]
-    assert {name: step["state"] for name, step in steps.items()} == {"fit": "success", "sign-off": "failed", "use": "not run"}
+    assert {name: step["state"] for name, step in steps.items()} == {
+        "fit": "success",
+        "sign-off": "failed",
+        "use": "not run",
+    }
     parameters = steps["sign-off"]["parameters"]
     assert (parameters["approved"], parameters["note"]) == (False, "given in advance on the command line")
 
@@ -106,8 +112,14 @@ def test_a_run_that_nobody_could_answer_does_not_begin(user: Terminal) -> None:
 
 def test_an_answer_to_what_is_not_asked_is_refused(user: Terminal) -> None:
     said = refused(user, "--approve", "sign-of").err
-    assert "--approve sign-of: no step of that name asks for an approval; expected one of sign-off, all; did you mean 'sign-off'?" in said
-    assert "--approve all and --reject all: expected one of the two" in refused(user, "--approve", "all", "--reject", "all").err
+    assert (
+        "--approve sign-of: no step of that name asks for an approval; expected one of sign-off, all; did you mean 'sign-off'?"
+        in said
+    )
+    assert (
+        "--approve all and --reject all: expected one of the two"
+        in refused(user, "--approve", "all", "--reject", "all").err
+    )
 
 
 @pytest.mark.slow

@@ -144,7 +144,10 @@ def main(home: Path) -> None:
             af.trigger(name)
         with ThreadPoolExecutor(len(SCENARIOS)) as pool:
             ends = {name: pool.submit(act, af, name) for name, (_, act) in SCENARIOS.items()}
-        found = {name: {**lived(af, name, end.result(), home / "mlops"), "step": af.state(name)} for name, end in ends.items()}
+        found = {
+            name: {**lived(af, name, end.result(), home / "mlops"), "step": af.state(name)}
+            for name, end in ends.items()
+        }
     (home / "approvals.json").write_text(json.dumps(found, indent=1))
 
 

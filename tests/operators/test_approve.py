@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_mlops.operators.question import Numbers, Thing, body_of
 from tests.parts.airflow_home import run_in_home
+
+if TYPE_CHECKING:
+    from tests.parts.airflow_home import RunDag
 
 Lives = dict[str, dict[str, Any]]
 
@@ -105,6 +108,30 @@ def test_nobody_is_asked_if_the_condition_does_not_hold_for_certain(lives: Lives
     assert outcome(lives["not_certain_whether_to_ask"]) == ("success", 1, True)
 
 
+BY_HAND = """
+from datetime import timedelta
+
+from airflow.sdk import DAG
+from airflow_mlops.operators import ApproveOperator, ProcessEvaluateOperator
+
+with DAG("by-hand", schedule=None) as dag:
+    check = ProcessEvaluateOperator(
+        task_id="check", command=["sh", "-ec", "echo '{\\"auc\\": 0.97}' > $MLOPS_OUTPUT_METRICS"], outputs={"metrics": "metrics"}
+    )
+    ApproveOperator(
+        task_id="sign-off", inputs={"m": check.artifact("metrics")}, subject="Use a model with AUC {{ inputs.m.metadata.auc }}?",
+        assignees=["ada"], step_timeout=timedelta(days=3), default="reject", on_reject="skip", when="m.auc < 0.95",
+    )
+"""
+
+
+@of_a_run
+def test_hand_written_dags_have_approvals(run_dag: RunDag) -> None:
+    result = run_dag(BY_HAND)
+    assert result.tasks == {"check": "success", "sign-off": "success"}, result.log
+    assert "Not asked, since this does not hold: m.auc < 0.95 (m.auc = 0.97)" in result.log
+
+
 def test_what_an_author_gets_wrong_is_named() -> None:
     from datetime import timedelta
 
@@ -130,12 +157,12 @@ class TestBody:
             "\n\nIn parentheses: what `m` has more."
         )
 
-    def test_parameters_and_artifacts_have_tables_and_a_link_to_a_page_of_ours(self) -> None:
+    def test_parameters_have_a_table_and_artifacts_a_link_to_a_page_of_ours(self) -> None:
         made = Thing("model", "model", "file:///s/m.bin", "sha256:ab", 1500, "mlops/artifacts?dag_id=p", "fit")
         text = body_of([], {"C": 0.1}, [made, Thing("rows", "dataset", "s3://lake/rows", "etag:x")])
         assert text is not None and "| `C` | `0.1` |" in text
-        assert "| `model` | model | 1.5 kB | `sha256:ab` | [made by `fit`](mlops/artifacts?dag_id=p) `file:///s/m.bin` |" in text
-        assert "| `rows` | dataset |  | `etag:x` | `s3://lake/rows` |" in text
+        made_by = "- `model`: model, 1.5 kB, made by [`fit`](mlops/artifacts?dag_id=p)\n  - `file:///s/m.bin`\n  - `sha256:ab`"
+        assert text.endswith(f"{made_by}\n- `rows`: dataset\n  - `s3://lake/rows`\n  - `etag:x`")
 
     def test_what_programs_chose_is_shown_as_it_is_and_in_bounds(self) -> None:
         text = body_of([], {"a|b": "x`y\n| [click](http://evil) ![](http://evil)", "long": "z" * 999}, [])

@@ -43,13 +43,33 @@ def test_how_long_programs_may_run_is_not_how_long_a_person_may_think(tmp_path: 
 @pytest.mark.parametrize(
     ("rest", "where", "said"),
     [
-        ("default: approve", "default", "has a 'default', which is the answer after its 'timeout'; expected a 'timeout', too"),
+        (
+            "default: approve",
+            "default",
+            "has a 'default', which is the answer after its 'timeout'; expected a 'timeout', too",
+        ),
         ("timeout: 1h, default: yes", "yes", "'default' of step 'ok' is 'yes'; expected one of approve, reject"),
         ("on_reject: stop", "stop", "'on_reject' of step 'ok' is 'stop'; expected one of fail, skip"),
-        ("when: 'params.ak == true'", "'params.ak", "params.ak is no parameter; expected one of params.ask, params.least; did you mean 'ask'?"),
-        ("when: 'params.ask'", "'params.ask'", "condition of step 'ok', column 1: is a value that may be anything; expected what is true or false"),
-        ("inputs: {model: a.model}, when: 'model.size > 1'", "'model.size", "'model' is a model, which no condition can read"),
-        ("inputs: {m: a.metrics}, when: 'm.acc > 1'", "'m.acc", "m.acc is not among the 'keys' of a.metrics; expected m.auc"),
+        (
+            "when: 'params.ak == true'",
+            "'params.ak",
+            "params.ak is no parameter; expected one of params.ask, params.least; did you mean 'ask'?",
+        ),
+        (
+            "when: 'params.ask'",
+            "'params.ask'",
+            "condition of step 'ok', column 1: is a value that may be anything; expected what is true or false",
+        ),
+        (
+            "inputs: {model: a.model}, when: 'model.size > 1'",
+            "'model.size",
+            "'model' is a model, which no condition can read",
+        ),
+        (
+            "inputs: {m: a.metrics}, when: 'm.acc > 1'",
+            "'m.acc",
+            "m.acc is not among the 'keys' of a.metrics; expected m.auc",
+        ),
         ("subject: 'Use {{ params.modle }}?'", "'Use", "template of step 'ok': unknown parameter 'modle'"),
         ("subject: 'Use {{ inputs.m.path }}?', inputs: {m: a.model}", "'Use", "'inputs.m.path' is never staged"),
         ("assignees: ada", "ada", "'assignees' of step 'ok' is a string ('ada'); expected a list"),

@@ -2,9 +2,9 @@
 """
 All that differs between the minors of Airflow, and all that is reached for although it has no promise to stay.
 
-What is taken here and nowhere else: the function behind the REST route that answers a question, the in-process execution API (which Airflow's triggerer and DAG processor use for
-themselves), the supervisor's entry point, where the DAG bag lives, and, as an optimisation that may fail, three names
-inside the execution API.
+What is taken here and nowhere else: the function behind the REST route that answers a question, the in-process
+execution API (which Airflow's triggerer and DAG processor use for themselves), the supervisor's entry point, where the
+DAG bag lives, and, as an optimisation that may fail, three names inside the execution API.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ async def _warm() -> Any:
     return api
 
 
-def answer(dag_id: str, run_id: str, task_id: str, map_index: int, option: str, by: str, fields: Mapping[str, Any]) -> None:
+def answer(
+    dag_id: str, run_id: str, task_id: str, map_index: int, option: str, by: str, fields: Mapping[str, Any]
+) -> None:
     """
     Answer a question of a task, as a user does by the REST API.
 
