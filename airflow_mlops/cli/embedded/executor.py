@@ -74,8 +74,9 @@ class RunExecutor(BaseExecutor):
             self.queued_tasks.pop(key)
             self.running.add(key)
             self.watch.logs[key.task_id, key.map_index, key.try_number] = workload.log_path
-            process = self._fork(children.supervisor, workload, self.api, self._wake)
-            self._supervised.append(_Supervised(key, process))
+            with _signals_held():
+                process = self._fork(children.supervisor, workload, self.api, self._wake)
+                self._supervised.append(_Supervised(key, process))
             self._launched = True
 
     def sync(self) -> None:
@@ -133,7 +134,8 @@ class RunExecutor(BaseExecutor):
         reaped = self._reap()
         self.watch.look()
         if self.watch.deferred and self._triggerer is None:
-            self._triggerer = self._fork(children.triggerer, self.api)
+            with _signals_held():
+                self._triggerer = self._fork(children.triggerer, self.api)
         if self.watch.verdict is not None:
             self._dismiss()
             if not self._supervised:
@@ -191,9 +193,9 @@ class RunExecutor(BaseExecutor):
             self._triggerer = None
 
     def _fork(self, target: Callable[..., Any], *arguments: Any) -> Any:
+        """Start a child; signals are held by whoever puts it on its list."""
         process = _fork.Process(target=target, args=arguments)
-        with _signals_held():
-            process.start()
+        process.start()
         return process
 
 
