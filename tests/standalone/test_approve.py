@@ -72,9 +72,19 @@ def asked(airflow: Standalone, dag: str = "signed", run: str | None = None) -> t
     def question() -> dict[str, Any] | None:
         if airflow.tasks(dag, run)["sign-off"] not in ("deferred", "awaiting_input"):
             return None
+        if AIRFLOW < (3, 3) and not is_looked_for(airflow, dag, run):
+            return None
         return dict(airflow.get(of(dag, run)))
 
     return run, airflow.until("the question", question)
+
+
+def is_looked_for(airflow: Standalone, dag: str, run: str) -> bool:
+    """
+    Whether the triggerer has found once that there is no answer. One that it finds at its first look may come before Airflow's scheduler has
+    dealt with the end of the worker's process, and is lost then: it fails the try, and the next one asks again.
+    """
+    return any(str(line["event"]).endswith("starting") for line in airflow.task_log(dag, run, "sign-off"))
 
 
 def test_a_question_shows_what_it_is_about_and_is_answered_over_rest(airflow: Standalone) -> None:
@@ -161,5 +171,5 @@ def test_a_person_reads_the_question_and_answers_it_in_the_browser(airflow: Stan
     assert airflow.wait("signed", run) == "success"
     parameters = airflow.xcom("signed", run, "sign-off")["parameters"]
     assert (parameters["by"], parameters["note"]) == (airflow.user, "looked at it")
-    page.goto(f"/mlops/artifacts?dag_id=signed&run_id={run}&task_id=sign-off&generation=1")
+    page.goto("/" + airflow.links("signed", run, "sign-off")["Artifacts"])
     page.get_by_text(f"approved by {airflow.user}").first.wait_for()
