@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,15 +37,20 @@ STEPS = """
             volumes=[{{"source": {home!r}, "target": {home!r}}}])
 """
 _COUNTER = re.compile(r"apiserver_request_total\{([^}]*)\} (\S+)")
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
 _OF_PODS = re.compile(r'resource="pods"')
 _BY_US = re.compile(r'verb="(GET|LIST|WATCH|DELETE|CONNECT)"')
 
 
-def asked(cluster: Cluster) -> float:
-    """Questions about pods that the API server has answered, or is answering."""
+def asked(cluster: Cluster) -> Counter[str]:
+    """Questions about pods that the API server has answered, or is answering, by verb, part of the pod and answer."""
     text = cluster.kubectl("get", "--raw", "/metrics")
-    found = [(labels, float(value)) for labels, value in _COUNTER.findall(text)]
-    return sum(value for labels, value in found if _OF_PODS.search(labels) and _BY_US.search(labels))
+    found: Counter[str] = Counter()
+    for labels, value in _COUNTER.findall(text):
+        if _OF_PODS.search(labels) and _BY_US.search(labels):
+            facts = dict(_LABEL.findall(labels))
+            found[f"{facts['verb']} {facts.get('subresource') or 'pod'} {facts.get('code')}"] += round(float(value))
+    return found
 
 
 def memory(pid: int) -> tuple[int, int]:
@@ -128,7 +134,7 @@ def measure(home: Path, options: dict[str, Any], count: int, seconds: int, clust
         print(f"triggerer: {bare >> 20} MiB without steps, {empty >> 20} MiB with one")
         before, began = asked(cluster), time.monotonic()
         time.sleep(seconds)
-        others = (asked(cluster) - before) / (time.monotonic() - began) * 60
+        others = (asked(cluster) - before).total() / (time.monotonic() - began) * 60
 
         began = time.monotonic()
         go = hold("hundred", count)
@@ -141,19 +147,28 @@ def measure(home: Path, options: dict[str, Any], count: int, seconds: int, clust
         print(
             f"triggerer: {full >> 20} MiB with {count}: {(full - empty) / (count - 1) / 1024:.0f} KiB for each further step"
         )
-        used = worked(triggerer)
-        before, began = asked(cluster), time.monotonic()
-        time.sleep(seconds)
-        passed = time.monotonic() - began
-        mine = (asked(cluster) - before) / passed * 60 - others
-        used = worked(triggerer) - used
-        print(
-            f"questions about pods: {mine / count:.2f} a step and minute (without steps {others:.1f} a minute in all)"
-        )
-        print(f"triggerer: {used / passed * 100:.0f} % of a core while all wait")
+        watch(cluster, triggerer, count, seconds, others)
         began = time.monotonic()
         states = let_go("hundred", go)
         print(f"all over {time.monotonic() - began:.0f} s after their end was allowed: {', '.join(sorted(states))}")
+
+
+def watch(cluster: Cluster, triggerer: int, count: int, seconds: int, others: float) -> None:
+    """
+    Print what is asked while steps wait.
+
+    :param others: questions a minute that are not theirs
+    """
+    used = worked(triggerer)
+    before, began = asked(cluster), time.monotonic()
+    time.sleep(seconds)
+    passed = time.monotonic() - began
+    questions = asked(cluster) - before
+    mine = questions.total() / passed * 60 - others
+    used = worked(triggerer) - used
+    print(f"questions about pods: {mine / count:.2f} a step and minute (without steps {others:.1f} a minute in all)")
+    print(", ".join(f"{what}: {number / passed * 60 / count:.2f}" for what, number in questions.most_common(6)))
+    print(f"triggerer: {used / passed * 100:.0f} % of a core while all wait")
 
 
 if __name__ == "__main__":

@@ -12,15 +12,20 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mlops.artifacts.errors import DocumentInvalid, NotFound, ReferenceRefused, StoreFailed
 from airflow_mlops.artifacts.scan import scan
 from airflow_mlops.artifacts.store import Store, check_key
 
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts.digests import Digested
+
 _TEMPORARY = ".put-"
+_DELETE_TRIES = 10
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -69,12 +74,15 @@ class FileStore(Store):
             finally:
                 temporary.unlink(missing_ok=True)
             if durable:
-                # The folders, too: they may be new, or made by a writer that did not wait for the disk.
-                for folder in (path.parent, *path.parent.parents):
-                    _sync_folder(folder)
-                    if folder == self.root:
-                        break
+                self._sync_above(path)
         return True
+
+    def _sync_above(self, path: Path) -> None:
+        """The folders, too: they may be new, or made by a writer that did not wait for the disk."""
+        for folder in path.parents:
+            _sync_folder(folder)
+            if folder == self.root:
+                break
 
     def read(self, key: str, limit: int) -> bytes:
         path = self.local_path(key)
@@ -108,7 +116,13 @@ class FileStore(Store):
         if path.parent != self.root:
             self.local_path(str(Path(key).parent))
         with self._failing("delete", key):
-            remove_tree(path)
+            for tries_left in reversed(range(_DELETE_TRIES)):
+                try:
+                    return remove_tree(path)
+                except OSError as error:
+                    # Others delete it as well, or somebody still writes to it.
+                    if error.errno not in (errno.ENOENT, errno.ENOTEMPTY) or not tries_left:
+                        raise
 
     def upload(self, local: Path, key: str) -> None:
         target = self.local_path(key)
@@ -119,6 +133,34 @@ class FileStore(Store):
         source = self.local_path(key)
         with self._failing("read", key):
             _copy(source, local)
+
+    def copy(self, source: str, target: str) -> None:
+        origin, path = self.local_path(source), self.local_path(target)
+        temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        try:
+            with self._failing("copy", source):
+                if path.exists():
+                    raise StoreFailed(f"{self.uri(target)} is taken; expected a place where nothing is yet")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _copy(origin, temporary)
+                if not temporary.exists():
+                    raise NotFound(f"{self.uri(source)} is an empty folder; expected at least one file in it")
+                for folder, _, _ in os.walk(temporary):
+                    _sync_folder(Path(folder))
+                temporary.rename(path)
+                self._sync_above(path)
+        finally:
+            # What went wrong says more than that its remains cannot be removed.
+            with suppress(OSError):
+                remove_tree(temporary)
+
+    def digest(self, key: str) -> Digested:
+        # Not with the module: most tasks' store is asked for documents alone.
+        from airflow_mlops.artifacts.digests import digest_path
+
+        path = self.local_path(key)
+        with self._failing("read", key):
+            return digest_path(path)
 
     @contextmanager
     def _failing(self, action: str, key: str) -> Iterator[None]:

@@ -33,6 +33,8 @@ class Document(BaseModel):
     title: ClassVar[str]
     limit: ClassVar[int] = 4 << 20
     """Largest size in bytes."""
+    remedy: ClassVar[str] = "; run the step again to make a new one"
+    """What to do about one that cannot be read, as the end of a sentence."""
 
     version: Literal[1] = Field(default=1, description="Version of this document's format")
 
@@ -68,7 +70,7 @@ class Document(BaseModel):
             raise DocumentInvalid(f"{cls.title} {error}") from None
         version = document.get("version") if isinstance(document, dict) else None
         if type(version) is not int or version < 1:
-            raise DocumentInvalid(f"{cls.title} is no JSON object with a version; run the step again to make a new one")
+            raise DocumentInvalid(f"{cls.title} is no JSON object with a version{cls.remedy}")
         if version > 1:
             raise DocumentInvalid(
                 f"{cls.title} has version {version}, and this package reads up to 1: update airflow-provider-mlops here"

@@ -5,6 +5,7 @@ A store behind fsspec: S3 and what speaks its protocol, Google Cloud Storage, Az
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 import random
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from airflow_mlops.artifacts.digests import Digested, FileDigest, tree_digest
 from airflow_mlops.artifacts.errors import ArtifactError, DocumentInvalid, NotFound, ReferenceRefused, StoreFailed
 from airflow_mlops.artifacts.scan import MAX_FILES, scan
 from airflow_mlops.artifacts.store import FileSystem, Store, check_key
@@ -31,6 +33,11 @@ MAX_OBJECT_KEY = 1024
 """Bytes of a key in S3 and Google Cloud Storage, prefix included."""
 
 THREADS = 16
+
+_READ_BLOCK = 16 << 20
+"""Bytes asked for at once where files are read to be hashed; each thread holds one such block."""
+
+_READERS = 8
 _CONFLICT_TRIES = 6
 _SECRET_OPTION = re.compile(r"key|secret|token|pass|cred|sas|account|connection", re.IGNORECASE)
 _TAKEN = {"PreconditionFailed", "412", "BlobAlreadyExists", "conditionNotMet"}
@@ -187,15 +194,60 @@ class ObjectStore(Store):
 
     def download(self, key: str, local: Path) -> None:
         with self._failing("read", key):
-            sizes = self._sizes(key)
-            if not sizes:
-                raise FileNotFoundError(key)
+            sizes = self._found(key)
             targets = {name: local / name if name else local for name in sizes}
             for folder in {target.parent for target in targets.values()}:
                 folder.mkdir(parents=True, exist_ok=True)
             paths = {name: self._path(f"{key}/{name}" if name else key) for name in sizes}
             _all(partial(self._fs.get_file, paths[name], str(targets[name])) for name in sizes)
             self._compare(sizes, {name: target.stat().st_size for name, target in targets.items()}, key)
+
+    def copy(self, source: str, target: str) -> None:
+        if self.exists(target):
+            raise StoreFailed(f"{self.uri(target)} is taken; expected a place where nothing is yet")
+        with self._failing("copy", source):
+            sizes = self._found(source)
+            ends = {name: f"/{name}" if name else "" for name in sizes}
+            _all(partial(self._fs.cp_file, self._path(source + end), self._path(target + end)) for end in ends.values())
+            self._compare(sizes, self._sizes(target), target)
+
+    def digest(self, key: str) -> Digested:
+        started = time.perf_counter()
+        with self._failing("read", key):
+            sizes = self._found(key)
+            with ThreadPoolExecutor(_READERS, thread_name_prefix="mlops-store") as pool:
+                files = tuple(pool.map(lambda name: self._digest_one(key, name, sizes[name]), sizes))
+        is_tree = "" not in sizes
+        return Digested(
+            digest=tree_digest(files) if is_tree else f"sha256:{files[0].sha256}",
+            size=sum(sizes.values()),
+            is_tree=is_tree,
+            files=files,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _digest_one(self, key: str, name: str, size: int) -> FileDigest:
+        digest = hashlib.sha256()
+        path = self._path(f"{key}/{name}" if name else key)
+        read = 0
+        while read < size:
+            block = self._fs.cat_file(path, start=read, end=min(size, read + _READ_BLOCK))
+            digest.update(block)
+            read += len(block)
+            if not block or read > size:
+                raise StoreFailed(f"{self.uri(key)}: '{name}' changed while it was read; try again")
+        return FileDigest(name, size, digest.hexdigest())
+
+    def _found(self, key: str) -> dict[str, int]:
+        """
+        Sizes of the files of what must be there.
+
+        :raises FileNotFoundError: if it is not
+        """
+        if not (sizes := self._sizes(key)):
+            raise FileNotFoundError(key)
+        # A file and a folder of one name are two things to an object store, and one to everybody else.
+        return {"": sizes[""]} if "" in sizes else sizes
 
     def _sizes(self, key: str) -> dict[str, int]:
         """Sizes of all files of a folder by their names in it; a single file has an empty name."""

@@ -12,10 +12,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from airflow_mlops.artifacts.errors import ReferenceRefused, StoreFailed
+
+if TYPE_CHECKING:
+    from airflow_mlops.artifacts.digests import Digested
 
 MAX_KEY = 4096
 """Characters of a key. Object stores allow fewer (1024 bytes, root included) and say so themselves."""
@@ -158,6 +161,30 @@ class Store(ABC):
         :param local: where it will lie; the folders above it are made
         :raises NotFound: if there is none
         :raises StoreFailed: if the store cannot be read, or the sizes differ
+        """
+
+    @abstractmethod
+    def copy(self, source: str, target: str) -> None:
+        """
+        Copy a file or folder within the store and check the sizes, without its bytes passing through this machine
+        where the store can do that. In a folder of this machine the copy appears whole or not at all; in an object
+        store each of its files does.
+
+        :param source: key of a file or folder
+        :param target: key where nothing is yet
+        :raises NotFound: if there is no source, or it is an empty folder
+        :raises ContentRefused: if it holds links, devices or unsafe names
+        :raises StoreFailed: if the target is taken, or the store cannot do that
+        """
+
+    @abstractmethod
+    def digest(self, key: str) -> Digested:
+        """
+        Read a file or folder where it lies, and say what it is. Nothing is kept on this machine.
+
+        :raises NotFound: if there is none
+        :raises ContentRefused: if it holds links or devices, or changes while it is read
+        :raises StoreFailed: if the store cannot be read
         """
 
     def __repr__(self) -> str:

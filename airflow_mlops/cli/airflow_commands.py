@@ -28,6 +28,7 @@ HELP = {
     "runs": "List the runs of this machine, the newest first.",
     "logs": "Print what a step of a run logged.",
     "artifacts": "List, show and copy what a run made.",
+    "models": "List registered models and say which version is used.",
     "shell": "Look around where a step ran.",
     "clean": "Remove runs that have ended, or what crashes left.",
 }

@@ -78,9 +78,10 @@ def from_manifests(pipeline: Pipeline, step: Step, order: Order) -> tuple[dict[s
     from airflow_mlops.cli.session import open_store
 
     store = open_store(order.store)
-    manifests = {item.step: read_manifest(store, place_of(order, ".".join(item.step))) for item in step.inputs.values()}
+    made = {name: item for name, item in step.inputs.items() if item.model is None}
+    manifests = {item.step: read_manifest(store, place_of(order, ".".join(item.step))) for item in made.values()}
     sources = {}
-    for name, item in step.inputs.items():
+    for name, item in made.items():
         manifest = manifests[item.step]
         if manifest is not None and item.output in manifest.artifacts:
             sources[name] = Source(item.type, uri=manifest.artifacts[item.output].uri)
@@ -125,6 +126,11 @@ def write_spec(
     inputs = {
         name: {**spec["inputs"][name], "from": f"{names[name]}.{source.type if source.uri is not None else 'value'}"}
         for name, source in sources.items()
+    }
+    inputs |= {
+        name: spec["inputs"][name]
+        for name, item in step.inputs.items()
+        if item.model is not None and name not in sources
     }
     if inputs:
         spec["inputs"] = inputs

@@ -25,6 +25,7 @@ COMMANDS = {
     "runs": "history",
     "logs": "history",
     "artifacts": "artifacts",
+    "models": "models",
     "shell": "shell",
     "clean": "clean",
 }

@@ -39,6 +39,8 @@ def as_written(pipeline: Pipeline, step: Step) -> Planned:
 def uri_of_input(pipeline: Pipeline, step: Step, name: str, values: Mapping[str, Any]) -> str | None:
     """Where an artifact input lies that no program has made: imported, or left by an operator; ``None`` if a run alone knows."""
     item = step.inputs[name]
+    if item.model is not None:
+        return None
     producer = pipeline.step(item.step)
     text = producer.spec.outputs[item.output].uri
     if text is None:
@@ -102,11 +104,7 @@ def _input_paths(step: Step, layout: Layout, files: Mapping[str, str | None]) ->
 def _parameters(step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: values[name] for name in step.spec.params if name in values},
-        **{
-            name: f"<{'/'.join(item.step)}.{item.output}>"
-            for name, item in step.inputs.items()
-            if _is_parameter(item.type)
-        },
+        **{name: f"<{item.label}>" for name, item in step.inputs.items() if _is_parameter(item.type)},
     }
 
 
@@ -121,8 +119,8 @@ def _template_names(
 ) -> dict[str, Any]:
     artifacts = {
         name: {
-            "uri": f"<uri of {'/'.join(item.step)}.{item.output}>",
-            "digest": f"<digest of {'/'.join(item.step)}.{item.output}>",
+            "uri": f"<uri of {item.label}>",
+            "digest": f"<digest of {item.label}>",
             "metadata": {},
             **({"path": paths[name]} if name in paths else {}),
         }
@@ -152,6 +150,8 @@ def _is_parameter(type_: str) -> bool:
 def _input_file(pipeline: Pipeline, step: Step, name: str) -> str | None:
     """The file name that the producer gives an input, if it gives one."""
     item = step.inputs[name]
+    if item.model is not None:
+        return f"<file of {item.label}>"
     producer = pipeline.step(item.step).spec
     output = producer.outputs.get(item.output)
     return output.file if output else None
@@ -160,6 +160,8 @@ def _input_file(pipeline: Pipeline, step: Step, name: str) -> str | None:
 def _input_source(pipeline: Pipeline, step: Step, name: str, file: str | None) -> str:
     """Where an input would lie before it is brought to the step."""
     item = step.inputs[name]
+    if item.model is not None:
+        return f"{STORE}/{item.label}"
     producer = pipeline.step(item.step).spec
     if producer.kind == "import":
         return unquote(pipeline.uri_of(producer.uri or "").removeprefix("file://"))

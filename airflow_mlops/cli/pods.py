@@ -200,9 +200,16 @@ def _inputs(
     for name, item in step.inputs.items():
         if item.type in PARAMETER_TYPES:
             continue
+        if item.stage == "none":
+            found.unstaged.add(name)
+        digest = f"sha256:{words.word(f'digest of {item.label}')}"
+        if item.model is not None:
+            at = attempt.store.uri(words.word(item.label))
+            found.artifacts[name] = Artifact("model", "model", at, digest, file=words.word(f"file of {item.label}"))
+            continue
         producer = pipeline.step(item.step)
         output = producer.spec.outputs[item.output]
-        label = f"{'/'.join(item.step)}.{item.output}"
+        label = item.label
         uri = uri_of_input(pipeline, step, name, values)
         if uri is None and producer.spec.kind in ("import", "operator"):
             uri = f"s3://{words.word(f'uri of {label}')}"
@@ -211,10 +218,8 @@ def _inputs(
             made = place.outputs_key(words.word(f"attempt of {'/'.join(item.step)}"))
             uri = attempt.store.uri(f"{made}/{item.output}{f'/{output.file}' if output.file else ''}")
         # The stager compares what has a digest of its content, and that alone.
-        digest = output.digest if output.digest in ("none", "etag") else f"sha256:{words.word(f'digest of {label}')}"
+        digest = output.digest if output.digest in ("none", "etag") else digest
         found.artifacts[name] = Artifact(item.output, item.type, uri, digest, file=output.file)
-        if item.stage == "none":
-            found.unstaged.add(name)
     return found
 
 

@@ -119,6 +119,9 @@ def _metrics(step: StepOutcome) -> list[str]:
     lines = [f"{looks.shortened(name, _NAME)} {looks.scalar(value)}" for name, value in _scalars(step.metrics)]
     if step.kind == "pick":
         lines += _compared(step)
+    elif step.kind == "register":
+        new = "new" if step.parameters.get("created") is True else "as before"
+        lines.append(f"{looks.shortened(str(step.parameters.get('reference')), _CONDITION)} ({new})")
     else:
         lines += [f"{looks.shortened(name, _NAME)} {looks.scalar(value)}" for name, value in step.parameters.items()]
     if len(lines) > _MAX_METRICS:

@@ -74,6 +74,7 @@ def step(
             environment = order.environment
             pipeline = load_pipeline(spec, environment=environment, runtime=runtime)
     chosen = find_step(pipeline, name)
+    _check_kind(chosen)
     sources: dict[str, Source] = {}
     values: dict[str, Any] = {}
     if order is not None:
@@ -93,6 +94,20 @@ def step(
         "/".join(chosen.path),
     )
     ctx.exit(execute(job, Manner(jobs, store, timeout, as_json, approve, reject)))
+
+
+def _check_kind(chosen: Step) -> None:
+    """Refuse what makes no sense, or harm, without the steps around it."""
+    kind = chosen.spec.kind
+    if kind == "register":
+        raise CommandError(
+            f"step '{chosen.task_id}' is of kind register: alone it would register what its gates have not let through; run the pipeline, or "
+            "change what is used with airflow-mlops models"
+        )
+    if kind == "pick":
+        raise CommandError(
+            f"step '{chosen.task_id}' is of kind pick, which compares steps of its run; expected another step"
+        )
 
 
 def _only(pipeline: Pipeline, chosen: Step) -> Pipeline:
@@ -123,12 +138,14 @@ def _given(chosen: Step, words: Sequence[str]) -> dict[str, Source]:
 
 
 def _require_all(chosen: Step, sources: dict[str, Source], from_run: str | None) -> None:
-    missing = [name for name, item in chosen.inputs.items() if name not in sources and not item.optional]
+    missing = [
+        name for name, item in chosen.inputs.items() if name not in sources and not item.optional and item.model is None
+    ]
     if missing:
         options = " ".join(
             f"--input {name}={'VALUE' if chosen.inputs[name].type in PARAMETER_TYPES else 'PATH'}" for name in missing
         )
-        wanted = ", ".join(f"{'/'.join(chosen.inputs[name].step)}.{chosen.inputs[name].output}" for name in missing)
+        wanted = ", ".join(chosen.inputs[name].label for name in missing)
         if from_run is not None:
             raise CommandError(
                 f"step '{chosen.task_id}' reads {wanted}, which run {from_run} did not make; give {options}"

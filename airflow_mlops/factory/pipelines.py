@@ -160,7 +160,9 @@ def _connect(group: Group, nodes: Nodes) -> None:
     """Order the tasks: what hands something over comes first, and so does what is needed."""
     for child in group.children:
         if isinstance(child, Step):
-            upstream = dict.fromkeys([*(item.step for item in child.inputs.values()), *child.needs])
+            upstream = dict.fromkeys(
+                [*(item.step for item in child.inputs.values() if item.model is None), *child.needs]
+            )
         else:
             _connect(child, nodes)
             upstream = dict.fromkeys(child.needs)

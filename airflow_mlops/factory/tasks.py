@@ -6,14 +6,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.operators.program import Program, StepInput
+from airflow_mlops.operators.program import ModelInput, Program, StepInput
 from airflow_mlops.operators.version_compat import retry_exponential_backoff
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import DAG, BaseOperator, TaskGroup
 
     from airflow_mlops.factory.callbacks import CallbackFactory
-    from airflow_mlops.spec.graph import Pipeline, Step
+    from airflow_mlops.spec.graph import Input, Pipeline, Step
     from airflow_mlops.spec.models import StepSpec
 
 OPERATOR_MODULES = {
@@ -30,6 +30,7 @@ KINDS_WITHOUT_PROGRAM = {
     "gate": ("gate", "GateOperator"),
     "pick": ("pick", "PickOperator"),
     "approve": ("approve", "ApproveOperator"),
+    "register": ("register", "RegisterOperator"),
 }
 """Kinds whose steps run no program of ours, with module and class of their operator."""
 
@@ -76,7 +77,9 @@ class TaskFactory:
             place = {"asset": spec.asset} if spec.uri is None else {"uri": self._pipeline.uri_of(spec.uri)}
             return operator(**place, type=spec.type, digest=spec.digest or "content", **arguments)
         if spec.kind == "gate":
-            return operator(require=spec.require, on_fail=spec.on_fail, **arguments)
+            return operator(require=spec.require, on_fail=spec.on_fail, no_champion=spec.no_champion, **arguments)
+        if spec.kind == "register":
+            return operator(model=spec.model, alias=spec.alias, description=spec.description, **arguments)
         if spec.kind == "pick":
             return operator(by=spec.by, choice=step.choice, outputs=spec.outputs, **arguments)
         if spec.kind == "approve":
@@ -113,10 +116,7 @@ class TaskFactory:
                 spec.args,
                 spec.env,
                 spec.params,
-                {
-                    name: StepInput(".".join(item.step), item.output, item.optional, item.stage)
-                    for name, item in step.inputs.items()
-                },
+                {name: _wire(item) for name, item in step.inputs.items()},
             ),
         }
         if spec.description:
@@ -135,7 +135,7 @@ class TaskFactory:
             arguments.update(self._callbacks.of(spec.callbacks, step))
         if self._pipeline.spec.owner:
             arguments["owner"] = self._pipeline.spec.owner
-        if any(item.optional for item in step.inputs.values()):
+        if any(item.optional and item.model is None for item in step.inputs.values()):
             arguments["trigger_rule"] = "none_failed"
         return arguments
 
@@ -153,6 +153,12 @@ class TaskFactory:
             "keep_failed": spec.keep_failed,
             "volumes": spec.volumes,
         }
+
+
+def _wire(item: Input) -> StepInput | ModelInput:
+    if item.model is not None:
+        return ModelInput(item.model, item.optional, item.stage)
+    return StepInput(".".join(item.step), item.output, item.optional, item.stage)
 
 
 def _question(spec: StepSpec) -> dict[str, Any]:

@@ -36,6 +36,7 @@ _HOMES = {
     "kubernetes": tuple(f"Kubernetes{kind}Operator" for kind in _KINDS),
     "pick": ("PickOperator",),
     "process": tuple(f"Process{kind}Operator" for kind in _KINDS),
+    "register": ("RegisterOperator",),
     "references": ("ImportOperator", "WrappedOperator"),
 }
 _LAZY = {name: module for module, names in _HOMES.items() for name in names}

@@ -230,7 +230,8 @@ class ApproveOperator(ReferenceOperator):
         return [Numbers(name, numbers) for name, numbers in values_of(attempt, metrics).items()]
 
     def _condition(self) -> Condition | None:
-        from airflow_mlops.spec.conditions import ConditionError, parse
+        from airflow_mlops.spec.cel_tree import ConditionError
+        from airflow_mlops.spec.conditions import parse
 
         if self.when is None:
             return None

@@ -21,8 +21,8 @@ from airflow_mlops.spec.verdicts import as_document, told
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Artifact
     from airflow_mlops.operators.attempt import Attempt
-    from airflow_mlops.spec.conditions import Condition
-    from airflow_mlops.spec.parts import OnFail
+    from airflow_mlops.spec.conditions import Condition, Verdict
+    from airflow_mlops.spec.parts import NoChampion, OnFail
 
 
 class GateOperator(ReferenceOperator):
@@ -31,6 +31,8 @@ class GateOperator(ReferenceOperator):
 
     :param require: conditions in CEL (https://cel.dev) over the names of ``inputs`` and ``params`` (the names of ``parameters``):
         ``["m.accuracy >= 0.93"]``. Whatever is missing, not finite or cannot be evaluated keeps the gate closed
+    :param no_champion: what a condition says that reads a registered model by an alias (``inputs={"champion": "models:churn@champion"}``), while
+        there is none: ``open``: it holds, ``close``: it does not. A gate that reads one needs it
     :param on_fail: what a closed gate does: ``fail`` fails the task, without retries; ``skip`` skips it, and what comes after
     :raises BadStep: if a condition is none
     """
@@ -38,14 +40,29 @@ class GateOperator(ReferenceOperator):
     kind: ClassVar[str] = "gate"
     ui_color = "#fdf3d8"
 
-    def __init__(self, *, require: Sequence[str], on_fail: OnFail = "fail", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        require: Sequence[str],
+        on_fail: OnFail = "fail",
+        no_champion: NoChampion | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{**kwargs, "inputs": _with_optional_models(kwargs.get("inputs"))})
         if on_fail not in ("fail", "skip"):
             raise BadStep(f"step '{self.task_id}': on_fail is {on_fail!r}; expected 'fail' or 'skip'")
+        if no_champion not in ("open", "close", None):
+            raise BadStep(f"step '{self.task_id}': no_champion is {no_champion!r}; expected 'open' or 'close'")
+        self.no_champion = no_champion
         self.require = list(require)
         self.on_fail = on_fail
         if self.program is None:  # a spec's were looked at when it was read
             self._conditions()
+            if no_champion is None and (aliases := [model for model in self._models().values() if "@" in model]):
+                raise BadStep(
+                    f"step '{self.task_id}' reads {aliases[0]}, which there is not before the first model has it; "
+                    "expected no_champion='open' or no_champion='close'"
+                )
 
     def produce(
         self, context: Any, names: Mapping[str, Any], attempt: Attempt
@@ -54,10 +71,31 @@ class GateOperator(ReferenceOperator):
         from airflow_mlops.operators.measures import values_of
 
         values = {PARAMS: names["params"], **values_of(attempt, self._inputs())}
-        found = [as_document(condition.look(values)) for condition in self._conditions()]
+        absent = {name: model for name, model in self._models().items() if name not in values}
+        found = [as_document(self._look(condition, values, absent)) for condition in self._conditions()]
         for verdict in found:
             self.log.info("%s: %s", "Holds" if verdict["holds"] else "Does not hold", told(verdict))
-        return {}, {"passed": all(verdict["holds"] for verdict in found), "conditions": found}
+        assert attempt.inputs is not None  # noqa: S101 - resolved before anything is produced
+        read = {name: item.metadata.get("version") for name, item in attempt.inputs.artifacts.items()}
+        versions = {name: number for name, number in read.items() if isinstance(number, int)}
+        verdict = {"passed": all(one["holds"] for one in found), "conditions": found}
+        return {}, {**verdict, **({"versions": versions} if versions else {})}
+
+    def _look(self, condition: Condition, values: Mapping[str, Any], absent: Mapping[str, str]) -> Verdict:
+        from airflow_mlops.spec.conditions import Verdict
+
+        # Whether a model that there is not yet is better than a candidate, is for the author of the gate to say.
+        for name in sorted(condition.names & absent.keys()):
+            return Verdict(condition.text, self.no_champion == "open", {}, f"there is no {absent[name]} yet")
+        return condition.look(values)
+
+    def _models(self) -> dict[str, str]:
+        """The registered models that it reads, by the name of the input."""
+        from airflow_mlops.operators.preparation import wires_of
+        from airflow_mlops.operators.resolve import model_reference, normalise_input
+
+        found = {name: model_reference(normalise_input(name, wire).source) for name, wire in wires_of(self).items()}
+        return {name: model for name, model in found.items() if model is not None}
 
     def conclude(self, reference: Mapping[str, Any]) -> None:
         """
@@ -79,7 +117,8 @@ class GateOperator(ReferenceOperator):
         return list(self.program.inputs if self.program is not None else self.inputs or {})
 
     def _conditions(self) -> list[Condition]:
-        from airflow_mlops.spec.conditions import ConditionError, parse
+        from airflow_mlops.spec.cel_tree import ConditionError
+        from airflow_mlops.spec.conditions import parse
 
         if not self.require:
             raise BadStep(f"step '{self.task_id}' requires nothing; expected require=['m.accuracy >= 0.93']")
@@ -90,3 +129,15 @@ class GateOperator(ReferenceOperator):
             raise BadStep(
                 f"step '{self.task_id}': a condition is none, column {error.column}: {error}; it may speak of {', '.join(sorted(names))}"
             ) from error
+
+
+def _with_optional_models(inputs: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Inputs of a hand-written DAG, where a registered model that there is not yet is no reason not to look at the rest."""
+    if inputs is None:
+        return None
+    from airflow_mlops.operators.resolve import model_reference
+
+    return {
+        name: {"from": value, "optional": True} if "@" in (model_reference(value) or "") else value
+        for name, value in inputs.items()
+    }

@@ -49,6 +49,18 @@ _TRIES = 10
 _NOT_FOUND, _FORBIDDEN, _CONFLICT, _GONE, _INVALID, _BAD_REQUEST = 404, 403, 409, 410, 422, 400
 
 
+def listed(found: Any, name: str) -> tuple[list[Any], str]:
+    """
+    The pod of a name in the answer to a question for it, and the version of the cluster then.
+
+    :raises ValueError: if that is no list of pods, as where somebody between answers in the server's place
+    """
+    try:
+        return [pod for pod in found.items if pod.metadata.name == name], str(found.metadata.resource_version)
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"the answer is no list of pods: {error}") from error
+
+
 class Patience(patience.Patience):
     """
     Patience with an API server.
@@ -196,12 +208,12 @@ class Pods:
         """
         while True:
             began = time.monotonic()
-            pod = self._seen(name)
+            pod, version = self._seen(name)
             yield pod
             if pod is None:
                 return
             try:
-                yield from self._watch(name, pod.metadata.resource_version, seconds)
+                yield from self._watch(name, version, seconds)
             except ApiException as error:
                 if error.status != _GONE:  # what was last seen is too long ago: it is read anew
                     self.patience.is_away(error)  # which renews the client if that is why
@@ -215,14 +227,32 @@ class Pods:
             # An answer that comes at once must not make this a loop without a pause.
             time.sleep(max(0.0, min(1.0, seconds()) - (time.monotonic() - began)))
 
-    def _seen(self, name: str) -> V1Pod | None:
-        """A pod that is known to have been there, with patience for a refusal as well: a role that is just being applied anew."""
+    def _seen(self, name: str) -> tuple[V1Pod | None, str]:
+        """
+        A pod that is known to have been there, with patience for a refusal as well: a role that is just being applied anew.
+
+        :return: also the version of the cluster that this is from, where a watch can begin. That of the pod itself may be too old for one:
+            a server keeps the last changes of all pods, and this one may not have changed for hours
+        """
+        only = f"metadata.name={name}"
         while True:
             try:
-                return self.patience.ask(lambda: self.core.read_namespaced_pod(name, self.namespace, **_TIMES))
+                found = self.patience.ask(
+                    lambda: self.core.list_namespaced_pod(self.namespace, field_selector=only, **_TIMES)
+                )
+                pods, version = listed(found, name)
+                # A list without it is no proof that it is gone.
+                pod = (
+                    pods[0]
+                    if pods
+                    else self.patience.ask(lambda: self.core.read_namespaced_pod(name, self.namespace, **_TIMES))
+                )
+                return pod, version
             except ApiException as error:
                 if error.status == _NOT_FOUND:
-                    return None
+                    return None, ""
+                self.patience.missed(error)
+            except ValueError as error:
                 self.patience.missed(error)
             self.patience.pause()
 

@@ -20,7 +20,7 @@ from kubernetes_asyncio.client import ApiException, CoreV1Api
 from kubernetes_asyncio.config import ConfigException
 
 from airflow_mlops.operators import patience
-from airflow_mlops.operators.kubernetes_api import FINALIZER
+from airflow_mlops.operators.kubernetes_api import FINALIZER, listed
 from airflow_mlops.operators.kubernetes_async_client import Client, clients
 from airflow_mlops.operators.kubernetes_logs import Lines, seconds_ago
 from airflow_mlops.operators.kubernetes_state import STEP
@@ -74,6 +74,7 @@ class AsyncPod:
         self._name = name
         self._patience = Patience(seconds, task_id=task_id, log=log, check=lambda: None)
         self._client: Client | None = None
+        self._version = ""
         self._borrowing = asyncio.Lock()
 
     async def close(self) -> None:
@@ -137,13 +138,13 @@ class AsyncPod:
         while True:
             began = time.monotonic()
             if not is_known:
-                pod = await self.read()
+                pod = await self._listed()
             yield pod
             if pod is None:
                 return
             is_known = False
             try:
-                async for changed in self._watch(pod.metadata.resource_version, seconds):
+                async for changed in self._watch(seconds):
                     pod = changed
                     yield pod
                 # What was seen last is how it is: the next watch goes on from there.
@@ -159,7 +160,23 @@ class AsyncPod:
             # An answer that comes at once must not make this a loop without a pause.
             await asyncio.sleep(max(0.0, min(1.0, seconds()) - (time.monotonic() - began)))
 
-    async def _watch(self, version: str, seconds: Callable[[], float]) -> AsyncIterator[V1Pod]:
+    async def _listed(self) -> V1Pod | None:
+        """
+        The pod, and where a watch of it can begin: at the version of the cluster that it was read from. Its own may be too old for one, since
+        a server keeps the last changes of all pods, and this one may not have changed for hours.
+        """
+
+        async def question(core: CoreV1Api) -> tuple[list[V1Pod], str]:
+            found = await core.list_namespaced_pod(
+                self._namespace, field_selector=f"metadata.name={self._name}", _request_timeout=_ANSWER
+            )
+            return listed(found, self._name)
+
+        pods, self._version = await self._ask(question) or ([], "")
+        # A list without it is no proof that it is gone.
+        return pods[0] if pods else await self.read()
+
+    async def _watch(self, seconds: Callable[[], float]) -> AsyncIterator[V1Pod]:
         """
         Changes of the pod, until there is something else to look at.
 
@@ -172,7 +189,9 @@ class AsyncPod:
         answer: Any = await core.list_namespaced_pod(
             self._namespace,
             field_selector=f"metadata.name={self._name}",
-            resource_version=version,
+            resource_version=self._version,
+            # They say up to where nothing has happened, so that the next watch need not begin where this one did.
+            allow_watch_bookmarks=True,
             timeout_seconds=round(left),
             watch=True,
             _preload_content=False,
@@ -182,7 +201,8 @@ class AsyncPod:
             if answer.status >= _FIRST_ERROR:
                 raise ApiException(status=answer.status, reason=(await answer.text())[:500])
             while line := await answer.content.readline():
-                if (changed := _changed(core, line)) is not None:
+                changed, self._version = _changed(core, line, self._version)
+                if changed is not None:
                     yield changed
                 if time.monotonic() + seconds() < end:
                     return
@@ -252,23 +272,25 @@ class _UnclearError(Exception):
     """What a watch says is not how the pod is: it was removed, or somebody between answers in the server's place."""
 
 
-def _changed(core: Any, line: bytes) -> V1Pod | None:
+def _changed(core: Any, line: bytes, version: str) -> tuple[V1Pod | None, str]:
     """
-    The pod that an event of a watch tells of; ``None`` if it tells of something else.
+    The pod that an event of a watch tells of, ``None`` if it tells of something else; and the version of the cluster then.
 
+    :param version: the version before
     :raises ApiException: if it tells of an error
     :raises _UnclearError: if the pod is gone, or the line is no event, as half of one from a gateway that ended the answer in its middle
     """
     try:
         event = json.loads(line)
         kind, content = event["type"], dict(event["object"])
-    except (ValueError, TypeError, KeyError):
+        version = str(content.get("metadata", {}).get("resourceVersion") or version)
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise _UnclearError from None
     if kind == "ERROR":
         raise ApiException(status=content.get("code"), reason=f"{content.get('reason')}: {content.get('message')}")
     if kind == "DELETED":
         raise _UnclearError
     if kind not in ("ADDED", "MODIFIED"):
-        return None
+        return None, version
     pod: V1Pod = core.api_client.deserialize(SimpleNamespace(data=json.dumps(content)), "V1Pod")
-    return pod
+    return pod, version

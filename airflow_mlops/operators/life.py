@@ -51,12 +51,14 @@ from airflow_mlops.operators.resolve import as_attributes, resolve_inputs
 from airflow_mlops.operators.settings import load_settings
 from airflow_mlops.operators.states import ensure_needed
 from airflow_mlops.operators.version_compat import CONTROL_FLOW
+from airflow_mlops.spec.model_names import NameRefused
 from airflow_mlops.spec.quantities import format_bytes
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Seal
     from airflow_mlops.operators.base import StepOperator
     from airflow_mlops.operators.references import ReferenceOperator
+    from airflow_mlops.operators.resolve import ResolvedInputs
 
 
 T = TypeVar("T")
@@ -117,8 +119,9 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
 
     def stages() -> dict[str, Any]:
         attempt.inputs = inputs = attempt.inputs or resolve_inputs(
-            wires_of(operator), ti=context["ti"], store=attempt.store
+            wires_of(operator), ti=context["ti"], attempt=attempt
         )
+        _say_versions(operator, inputs)
         parameters = parameters_of(operator, context)
         names = names_of(operator, context, attempt, inputs, parameters)
         seal = seal_of(operator, context, attempt, inputs, {**parameters, **inputs.parameters})
@@ -168,7 +171,7 @@ def names_for_author(operator: StepOperator, context: Any) -> dict[str, Any]:
 
     def names() -> dict[str, Any]:
         attempt = begin(operator, context)
-        attempt.inputs = resolve_inputs(operator.inputs or {}, ti=context["ti"], store=attempt.store)
+        attempt.inputs = resolve_inputs(operator.inputs or {}, ti=context["ti"], attempt=attempt)
         values = names_of(operator, context, attempt, attempt.inputs, {})
         return as_attributes({name: values[name] for name in ("inputs", "outputs", "run")})
 
@@ -213,7 +216,8 @@ def _owned(operator: StepOperator, attempt: Attempt, stages: Callable[[], dict[s
 
 def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float) -> dict[str, Any]:
     check_runtime(operator, attempt.settings)
-    inputs = attempt.inputs or resolve_inputs(wires_of(operator), ti=context["ti"], store=attempt.store)
+    inputs = attempt.inputs or resolve_inputs(wires_of(operator), ti=context["ti"], attempt=attempt)
+    _say_versions(operator, inputs)
     parameters = {**parameters_of(operator, context), **inputs.parameters}
 
     def resolve() -> Seal:
@@ -239,6 +243,15 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
     ensure_supervised(attempt)
     ownership.ensure_owner(attempt)
     return commit_outputs(operator.outputs, attempt, seal, ended, kind=operator.kind, started=started, log=operator.log)
+
+
+def _say_versions(operator: StepOperator, inputs: ResolvedInputs) -> None:
+    """Log which versions registered models are."""
+    for name, artifact in inputs.artifacts.items():
+        if "version" in artifact.metadata and "model" in artifact.metadata:
+            operator.log.info(
+                "Input %s is models:%s/%s", name, artifact.metadata["model"], artifact.metadata["version"]
+            )
 
 
 def _run(operator: StepOperator, attempt: Attempt) -> Ended:
@@ -361,7 +374,7 @@ _CLASSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[StepFa
     (Replaced, Superseded),
     (OutputInvalid, OutputsRefused),
     ((StoreFailed, OSError, AirflowRuntimeError), InfrastructureFailure),
-    (ArtifactError, BadStep),
+    ((ArtifactError, NameRefused), BadStep),
 )
 
 

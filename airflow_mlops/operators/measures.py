@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.artifacts import ArtifactError, parse_metrics
 from airflow_mlops.artifacts.metrics import MAX_METRICS
 from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.models import METRICS
 from airflow_mlops.operators.staging import local_copy
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ def _numbers(name: str, artifact: Artifact, attempt: Attempt) -> dict[str, Any]:
 
     :raises BadStep: if it is none, or does not hold what metrics do
     """
+    if artifact.type == "model" and isinstance(measured := artifact.metadata.get(METRICS), dict):
+        return dict(measured)
     if artifact.type != "metrics":
-        raise BadStep(f"input '{name}' is a {artifact.type}; expected metrics or a parameter")
+        raise BadStep(f"input '{name}' is a {artifact.type}; expected metrics, a parameter or a registered model")
     if artifact.metadata:
         return dict(artifact.metadata)
     path = local_copy(artifact, attempt)

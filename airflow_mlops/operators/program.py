@@ -26,7 +26,7 @@ class Program:
     args: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     params: Sequence[str] = ()
-    inputs: Mapping[str, StepInput] = field(default_factory=dict)
+    inputs: Mapping[str, StepInput | ModelInput] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,24 @@ class StepInput:
 
     def __str__(self) -> str:
         return f"{self.task_id}.{self.output}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """
+    An input of a step: a registered model.
+
+    :param reference: ``models:name@alias`` or ``models:name/3``; which version that is, is looked up when the step begins
+    :param optional: whether the step runs without it, when there is none yet
+    :param stage: ``copy`` puts the model beside the program, ``none`` gives it the URI alone
+    """
+
+    reference: str
+    optional: bool = False
+    stage: str = "copy"
+
+    def __str__(self) -> str:
+        return self.reference
 
 
 @dataclass(frozen=True, slots=True)

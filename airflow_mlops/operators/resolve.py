@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.artifacts import Artifact, ArtifactError, StepReference, Store, read_committed
 from airflow_mlops.operators.artifact_arg import ResolvedArgument
 from airflow_mlops.operators.failures import BadStep
-from airflow_mlops.operators.program import StepInput
+from airflow_mlops.operators.models import registered, registry_of
+from airflow_mlops.operators.program import ModelInput, StepInput
 from airflow_mlops.operators.states import SUCCESS, states_of
+from airflow_mlops.spec.model_names import SCHEME
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.contract import Layout
     from airflow_mlops.spec.parts import Output
 
@@ -61,7 +64,7 @@ def normalise_input(name: str, value: Any) -> InputArgument:
 
     :raises BadStep: if it is neither
     """
-    if isinstance(value, StepInput):
+    if isinstance(value, StepInput | ModelInput):
         return InputArgument(value, value.optional, value.stage)
     if isinstance(value, Mapping):
         unknown = set(value) - {"from", "optional", "stage"}
@@ -75,9 +78,10 @@ def normalise_input(name: str, value: Any) -> InputArgument:
     return InputArgument(value)
 
 
-def resolve_inputs(inputs: Mapping[str, Any], *, ti: Any, store: Store) -> ResolvedInputs:
+def resolve_inputs(inputs: Mapping[str, Any], *, ti: Any, attempt: Attempt) -> ResolvedInputs:
     """
-    Look up what the producing steps committed. Each manifest is read and checked once, however many inputs come from it.
+    Look up what the producing steps committed, and which versions registered models have now. Each manifest is read and checked once,
+    however many inputs come from it.
 
     :param inputs: inputs by name, as the operator has them after Airflow rendered them
     :raises BadStep: if an input is not there, or its reference does not hold
@@ -87,27 +91,45 @@ def resolve_inputs(inputs: Mapping[str, Any], *, ti: Any, store: Store) -> Resol
     arguments = {name: normalise_input(name, value) for name, value in inputs.items()}
     skipped = _without_result(arguments.values(), ti)
     for name, argument in arguments.items():
+        if argument.stage == "none":
+            resolved.unstaged.add(name)
+        if (model := model_reference(argument.source)) is not None:
+            found = registered(name, model, registry_of(attempt), optional=argument.optional)
+            resolved.artifacts.update({name: found} if found is not None else {})
+            continue
         task_id, output, document = _look_up(name, argument.source, ti)
         if task_id not in references:
-            references[task_id] = None if task_id in skipped else _checked_reference(task_id, document, store)
-        reference = references[task_id]
-        if reference is None:
-            if argument.optional:
-                continue
-            raise BadStep(
-                f"input '{name}' reads {task_id}.{output}, but '{task_id}' handed nothing on in this run "
-                "(it was skipped, marked as success by hand, or its record was deleted); clear it to run it again"
-            )
-        if output in reference.artifacts:
-            resolved.artifacts[name] = reference.artifacts[output]
-            if argument.stage == "none":
-                resolved.unstaged.add(name)
-        elif output in reference.parameters:
-            resolved.parameters[name] = reference.parameters[output]
-        elif not argument.optional:
-            made = ", ".join([*reference.artifacts, *reference.parameters]) or "nothing"
-            raise BadStep(f"input '{name}' reads {task_id}.{output}, which '{task_id}' did not make; it made {made}")
+            references[task_id] = None if task_id in skipped else _checked_reference(task_id, document, attempt.store)
+        _take(resolved, name, task_id, output, references[task_id], optional=argument.optional)
+    resolved.unstaged &= resolved.artifacts.keys()
     return resolved
+
+
+def _take(
+    resolved: ResolvedInputs, name: str, task_id: str, output: str, reference: StepReference | None, *, optional: bool
+) -> None:
+    """Make an input what a step has handed on, if it has."""
+    if reference is None:
+        if optional:
+            return
+        raise BadStep(
+            f"input '{name}' reads {task_id}.{output}, but '{task_id}' handed nothing on in this run "
+            "(it was skipped, marked as success by hand, or its record was deleted); clear it to run it again"
+        )
+    if output in reference.artifacts:
+        resolved.artifacts[name] = reference.artifacts[output]
+    elif output in reference.parameters:
+        resolved.parameters[name] = reference.parameters[output]
+    elif not optional:
+        made = ", ".join([*reference.artifacts, *reference.parameters]) or "nothing"
+        raise BadStep(f"input '{name}' reads {task_id}.{output}, which '{task_id}' did not make; it made {made}")
+
+
+def model_reference(source: Any) -> str | None:
+    """The registered model that an input names; ``None`` if it names something else."""
+    if isinstance(source, ModelInput):
+        return source.reference
+    return source if isinstance(source, str) and source.startswith(SCHEME) else None
 
 
 def _without_result(arguments: Collection[InputArgument], ti: Any) -> set[str]:
@@ -127,7 +149,9 @@ def _look_up(name: str, source: Any, ti: Any) -> tuple[str, str, Any]:
         return source.task_id, source.output, ti.xcom_pull(task_ids=source.task_id)
     if isinstance(source, ResolvedArgument):
         return source.task_id, source.output, source.reference
-    raise BadStep(f"input '{name}' is {source!r}; expected another step's output, such as split.artifact('train')")
+    raise BadStep(
+        f"input '{name}' is {source!r}; expected another step's output, such as split.artifact('train'), or 'models:churn@champion'"
+    )
 
 
 def _checked_reference(task_id: str, document: Any, store: Store) -> StepReference | None:

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_mlops.spec.graph import Group, Input, Step, StepPath
+from airflow_mlops.spec.model_names import SCHEME
 from airflow_mlops.spec.models import GroupSpec, PipelineSpec, StepSpec
 from airflow_mlops.spec.ordering import find_cycles
 from airflow_mlops.spec.parts import InputSpec, Output
 from airflow_mlops.spec.picking import Picking
 from airflow_mlops.spec.problems import did_you_mean, one_of
+from airflow_mlops.spec.registering import REGISTERED
 from airflow_mlops.spec.structure import PLACEHOLDER
 
 Location = tuple[Any, ...]
@@ -95,7 +97,9 @@ class Builder:
     def outputs_read(self, step: Step) -> dict[str, Output]:
         """What the producers of a step's inputs declare, by input."""
         steps = {entry.node.path: entry.node for entry in self._entries if isinstance(entry.node, Step)}
-        return {name: steps[item.step].spec.outputs[item.output] for name, item in step.inputs.items()}
+        return {
+            name: steps[item.step].spec.outputs[item.output] for name, item in step.inputs.items() if item.model is None
+        }
 
     def say(self, entry: Entry, keys: Location, message: str) -> None:
         """Report what is wrong with a step, at a path below it."""
@@ -121,6 +125,9 @@ class Builder:
                             digest=spec.digest or "content",
                         )
                     }
+                if spec.kind == "register" and "outputs" not in spec.model_fields_set:
+                    spec.outputs = dict(REGISTERED)
+                    spec.model_fields_set.remove("outputs")  # nobody has written them
                 node: Step | Group = Step(path, spec, {}, (), here)
             else:
                 node = Group(path, (), (), spec.description, spec.display_name, here)
@@ -160,7 +167,8 @@ class Builder:
 
     def _resolve_inputs(self, entry: Entry, step: Step) -> None:
         for name, spec in step.spec.inputs.items():
-            resolved = self._resolve_input(entry, name, spec)
+            is_registered = spec.from_.startswith(SCHEME)
+            resolved = (self._registered if is_registered else self._resolve_input)(entry, name, spec)
             if resolved is not None:
                 step.inputs[name] = resolved
 
@@ -194,6 +202,17 @@ class Builder:
             return None
         self._check_type(entry, name, spec, output)
         return Input(producer.path, output_name, output.type, spec.optional, spec.stage)
+
+    def _registered(self, entry: Entry, name: str, spec: InputSpec) -> Input:
+        if spec.type not in (None, "model", "artifact"):
+            where = (*entry.node.location, "inputs", name, "type")
+            self._report(
+                where, f"input '{name}' asks for type {spec.type}, but '{spec.from_}' is a model; expected no 'type'"
+            )
+        # A gate has a word of its own for a model that there is not yet.
+        is_gate = isinstance(entry.node, Step) and entry.node.spec.kind == "gate"
+        is_optional = spec.optional or (is_gate and "@" in spec.from_)
+        return Input((), "", "model", is_optional, spec.stage, spec.from_)
 
     def _check_type(self, entry: Entry, name: str, spec: InputSpec, output: Output) -> None:
         here = (*entry.node.location, "inputs", name)

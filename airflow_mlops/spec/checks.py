@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,16 +28,12 @@ _ALWAYS = AIRFLOWS | {"name", "kind", "display_name", "description", "needs"}
 _ALLOWED: dict[str, frozenset[str]] = {
     "operator": _ALWAYS | {"params", "inputs", "outputs", "timeout", "operator"},
     "import": _ALWAYS | {"params", "uri", "asset", "type", "digest", "outputs"},
-    "gate": _ALWAYS | {"params", "inputs", "require", "on_fail"},
+    "gate": _ALWAYS | {"params", "inputs", "require", "on_fail", "no_champion"},
+    "register": _ALWAYS | {"inputs", "model", "alias"},
     "pick": _ALWAYS | {"from_", "by", "outputs"},
     "approve": _ALWAYS | {"params", "inputs", "timeout", "subject", "assignees", "default", "on_reject", "when"},
 }
-_NOT_FOR_PROGRAMS = frozenset(
-    (
-        *("operator", "uri", "asset", "type", "digest", "require", "on_fail", "from_", "by"),
-        *("subject", "assignees", "default", "on_reject", "when"),
-    )
-)
+_NOT_FOR_PROGRAMS = frozenset().union(*_ALLOWED.values()) - _ALWAYS - {"params", "inputs", "outputs", "timeout"}
 _RESERVED_PREFIX = "MLOPS_"
 
 
@@ -84,7 +81,8 @@ class Checks:
             self._check_conditions(step)
 
     def _check_conditions(self, step: Step) -> None:
-        conditions = Conditions(step, self._params, self._builder.outputs_read(step))
+        is_broken = partial(self._builder.is_broken, step)
+        conditions = Conditions(step, self._params, self._builder.outputs_read(step), is_broken)
         for keys, message in conditions.problems():
             self._say(step, keys, message)
         step.spec.params = list(dict.fromkeys([*step.spec.params, *conditions.params]))

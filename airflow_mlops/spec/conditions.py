@@ -11,33 +11,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.spec.cel_tree import ConditionError, Part, Path, function_of, mentioned, parts_of, tree_of, with_root
+
 if TYPE_CHECKING:
     from cel_expr_python import cel
-
-Path = tuple[str | int, ...]
-"""A name, and keys and indexes below it."""
 
 LONGEST = 2000
 """Characters of a condition."""
 
+_CALLED = {
+    "_[_]": "a value",
+    **dict.fromkeys(("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "@in"), "a comparison"),
+    "_+_": "a sum",
+    "_-_": "a difference",
+    "-_": "a negation",
+    "_*_": "a product",
+    "_/_": "a quotient",
+    "_%_": "a remainder",
+}
+
 _PLACE = re.compile(r"<input>:(\d+):(\d+): (.*)", re.DOTALL)
-
-
-class ConditionError(ValueError):
-    """
-    A text is no condition.
-
-    :param column: where in it, from 1
-    """
-
-    def __init__(self, message: str, column: int = 1) -> None:
-        super().__init__(message)
-        self.column = column
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,12 @@ class Condition:
     text: str
     paths: tuple[Path, ...]
     _program: Any
+    _looks: tuple[_Look, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What it speaks of."""
+        return frozenset(str(path[0]) for path in self.paths)
 
     def look(self, values: Mapping[str, Any]) -> Verdict:
         """
@@ -83,13 +87,20 @@ class Condition:
                 return Verdict(self.text, False, shown, f"there is no {path}")
             if (odd := _not_finite(value)) is not None:
                 return Verdict(self.text, False, shown, f"{path} is {odd}, which is no finite number")
+            if _has_nul(value):
+                return Verdict(self.text, False, shown, f"{path} holds a NUL character, at which CEL ends a text")
+        known = {name: _doubles(values[name]) for name in self.names}
+        for look in self._looks:
+            if why := look.uncertain(known):
+                return Verdict(self.text, False, shown, why)
+        return self._judged(known, shown)
+
+    def _judged(self, known: Mapping[str, Any], shown: Mapping[str, Any]) -> Verdict:
         from cel_expr_python import cel
 
-        names = {str(path[0]) for path in self.paths}
-        try:
-            result = self._program.eval(data={name: _doubles(values[name]) for name in names})
-        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
-            return Verdict(self.text, False, shown, f"it cannot be evaluated: {error}")
+        result = _evaluated(self._program, known)
+        if isinstance(result, str):
+            return Verdict(self.text, False, shown, f"it cannot be evaluated: {result}")
         if result.type() != cel.Type.BOOL:
             return Verdict(self.text, False, shown, f"it is no boolean: {result.value()}")
         return Verdict(self.text, result.value() is True, shown)
@@ -115,8 +126,10 @@ def parse(text: str, names: frozenset[str]) -> Condition:
         raise ConditionError(
             f"is {_kind(kind)}; expected what is true or false whatever the values are, such as a comparison (m.flag == true)"
         )
-    paths = tuple(dict.fromkeys(_mentioned(_tree(program.serialize()), frozenset())))
-    return Condition(text, paths, program)
+    serialized = program.serialize()
+    tree = tree_of(serialized)
+    paths = tuple(dict.fromkeys(mentioned(tree)))
+    return Condition(text, paths, program, tuple(_look_of(part, serialized, names) for part in parts_of(tree)))
 
 
 def written(path: Path) -> str:
@@ -144,6 +157,8 @@ def _told(said: str) -> ConditionError:
     message = found[3].splitlines()[0].removesuffix(" [INVALID_ARGUMENT]").removesuffix(" (in container '')")
     # The parser goes on with the names of all tokens of the language.
     message = message.partition(" expecting {")[0].replace("'<EOF>'", "the end")
+    if "no matching overload" in message and "int" in message and "double" in message:
+        message += "; expected all numbers of a calculation and what it is compared with to have a point, such as 2.0"
     return ConditionError(message, int(found[2]))
 
 
@@ -152,103 +167,73 @@ def _kind(kind: cel.Type) -> str:
     return "a value that may be anything" if name == "dyn" else f"of type {name}"
 
 
-# What a compiled condition mentions. The library gives its tree as bytes alone: a `google.protobuf.Any` of a `cel.expr.CheckedExpr`
-# (https://github.com/google/cel-spec/blob/master/proto/cel/expr/checked.proto), whose classes it does not bring along.
-
-Fields = Mapping[int, list[Any]]
-
-_VALUE, _CHECKED = 2, 4
-_CONSTANT, _NAME, _SELECT, _CALL, _LIST, _STRUCT, _COMPREHENSION = 3, 4, 5, 6, 7, 8, 9
-_INNER = {_SELECT: (1,), _CALL: (1, 3), _LIST: (1,)}
-_INT, _STRING = 3, 6
+def _evaluated(program: Any, known: Mapping[str, Any]) -> Any:
+    """What an expression is; as text, why it is nothing."""
+    try:
+        return program.eval(data=dict(known))
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        return str(error)
 
 
-def _fields(data: bytes) -> Fields:
-    """Fields of a message by number."""
-    from google.protobuf.empty_pb2 import Empty
-    from google.protobuf.unknown_fields import UnknownFieldSet
+@dataclass(frozen=True)
+class _Look:
+    """A part of a condition that is looked at by itself."""
 
-    found: dict[int, list[Any]] = {}
-    for field in UnknownFieldSet(Empty.FromString(data)):
-        found.setdefault(field.field_number, []).append(field.data)
-    return found
+    part: Part
+    called: str
+    programs: tuple[Any, ...]
 
+    def uncertain(self, known: Mapping[str, Any]) -> str:
+        """Why it is no ground to open a gate; empty if it is one."""
+        from cel_expr_python import cel
 
-def _tree(serialized: bytes) -> bytes:
-    checked: bytes = _fields(serialized)[_VALUE][0]
-    tree: bytes = _fields(checked)[_CHECKED][0]
-    return tree
+        found = []
+        for program in self.programs:
+            result = _evaluated(program, known)
+            if isinstance(result, str) or result.type() == cel.Type.ERROR:
+                return (
+                    f"{self.called} in it cannot be evaluated: {result if isinstance(result, str) else result.value()}"
+                )
+            found.append(result)
+        return self._odd(found)
 
-
-def _mentioned(expression: bytes, bound: frozenset[str]) -> Iterator[Path]:
-    """
-    Paths of all values that an expression mentions.
-
-    :param bound: names that stand for elements of a list here
-    :raises ConditionError: if one of them is known at evaluation alone
-    """
-    if (path := _path(expression)) is not None:
-        if path[0] not in bound:
-            yield path
-        return
-    if _looks_up(expression):
-        raise ConditionError(
-            "looks up a value whose name is not written there; expected a text or a number in the brackets"
-        )
-    for part, names in _parts(expression):
-        yield from _mentioned(part, bound | names)
-
-
-def _looks_up(expression: bytes) -> bool:
-    """Whether an expression takes something out of a value by a key that is not written there."""
-    calls = map(_fields, _fields(expression).get(_CALL, ()))
-    return any(call[2][0] == b"_[_]" and _path(call[3][0]) is not None for call in calls)
+    def _odd(self, found: list[Any]) -> str:
+        value = found[0].value()
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{self.called} in it is {value}, which is no finite number"
+        if self.part.what == "number" and not isinstance(value, (int, float)):
+            return f"{self.called} in it is no number"
+        if self.part.what == "list" and not len(value):
+            return "it goes through a list that is empty"
+        if self.part.what == "alike" and len(kinds := {kind for one in found for kind in _kinds(one)}) > 1:
+            return f"it compares {' with '.join(sorted(kinds))}"
+        return ""
 
 
-def _parts(expression: bytes) -> Iterator[tuple[bytes, frozenset[str]]]:
-    """Expressions that one is made of, and the names that stand for elements of a list in them."""
-    fields = _fields(expression)
-    for kind, numbers in _INNER.items():
-        for inner in map(_fields, fields.get(kind, ())):
-            yield from ((part, frozenset()) for number in numbers for part in inner.get(number, ()))
-    for struct in map(_fields, fields.get(_STRUCT, ())):
-        for entry in map(_fields, struct.get(2, ())):
-            yield from ((part, frozenset()) for number in (3, 4) for part in entry.get(number, ()))
-    for loop in map(_fields, fields.get(_COMPREHENSION, ())):
-        names = frozenset(name.decode() for number in (1, 3, 8) for name in loop.get(number, ()))
-        yield loop[2][0], frozenset()
-        yield from ((part, names) for number in (4, 5, 6, 7) for part in loop.get(number, ()))
+def _look_of(part: Part, serialized: bytes, names: frozenset[str]) -> _Look:
+    environment = _environment(names)
+    expressions = part.others or (part.expression,)
+    function = function_of(part.expression)
+    programs = tuple(environment.deserialize(with_root(serialized, one)) for one in expressions)
+    return _Look(part, _CALLED.get(function, function or "a value"), programs)
 
 
-def _path(expression: bytes) -> Path | None:
-    """The path that an expression is; ``None`` if it is something else."""
-    fields = _fields(expression)
-    if _NAME in fields:
-        return (_fields(fields[_NAME][0])[1][0].decode(),)
-    if _SELECT in fields:
-        select = _fields(fields[_SELECT][0])
-        above = _path(select[1][0])
-        return None if above is None else (*above, select[2][0].decode())
-    if _CALL in fields:
-        call = _fields(fields[_CALL][0])
-        if call[2][0] == b"_[_]":
-            above, key = _path(call[3][0]), _key(call[3][1])
-            return None if above is None or key is None else (*above, key)
-    return None
+def _kinds(result: Any) -> set[str]:
+    """Of what kind a value is; of a list, of what its elements are, since one of them is compared."""
+    from cel_expr_python import cel
 
-
-def _key(expression: bytes) -> str | int | None:
-    constant = _fields(expression).get(_CONSTANT)
-    if constant is None:
-        return None
-    value = _fields(constant[0])
-    if _STRING in value:
-        return str(value[_STRING][0].decode())
-    if _INT not in value:
-        return None
-    # As a varint has it, which knows no sign.
-    number = int(value[_INT][0])
-    return number - (1 << 64) if number >> 63 else number
+    value = result.value()
+    if isinstance(value, bool):
+        return {"true or false"}
+    if isinstance(value, (int, float)):
+        return {"a number"}
+    if isinstance(value, (str, bytes)):
+        return {"a text"}
+    if value is None:
+        return {"null"}
+    if result.type() == cel.Type.LIST:
+        return {kind for one in value for kind in _kinds(one)}
+    return set()
 
 
 # Values
@@ -276,6 +261,14 @@ def _not_finite(value: Any) -> Any:
         return value if isinstance(value, float) else "too large"
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return next((odd for one in inner if (odd := _not_finite(one)) is not None), None)
+
+
+def _has_nul(value: Any) -> bool:
+    """Whether there is a NUL in a text of a value, however deep."""
+    if isinstance(value, str):
+        return "\0" in value
+    inner = (*value, *value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return any(_has_nul(one) for one in inner)
 
 
 def _is_finite(value: float) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.spec.documents import KEY
+from airflow_mlops.spec.picking import WINNER
 
 if TYPE_CHECKING:
     from airflow_mlops.spec.graph import Step
@@ -101,11 +102,48 @@ def _pick(step: Step, broken: Broken) -> Demand:
             _near(step, "from_"),
             f"step '{spec.name}' of kind pick {found}; expected two candidates or more, such as [forest, linear]",
         )
+    if not spec.outputs.keys() - {WINNER} and not broken(step, "outputs"):
+        yield (), f"step '{spec.name}' of kind pick hands nothing on; expected outputs such as {{model: fit.model}}"
     if spec.by is None and not broken(step, "by"):
         yield (
             (),
             f"step '{spec.name}' of kind pick has no 'by'; expected what is compared, such as max(score.metrics.auc)",
         )
+
+
+def _register(step: Step, broken: Broken) -> Demand:
+    spec = step.spec
+    if spec.model is None and not broken(step, "model"):
+        yield (
+            (),
+            f"step '{spec.name}' of kind register has no 'model'; expected the name to register under, such as 'model: churn'",
+        )
+    if broken(step, "inputs") or len(step.inputs) != len(spec.inputs):
+        return
+    models = [name for name, item in step.inputs.items() if item.type == "model"]
+    if len(models) != 1:
+        found = f"has {len(models)} model inputs ({', '.join(models)})" if models else "has no model input"
+        yield (
+            _near(step, "inputs"),
+            f"step '{spec.name}' of kind register {found}; expected exactly one, such as {{model: fit.model}}",
+        )
+    measured = [name for name, item in step.inputs.items() if item.type == "metrics"]
+    if len(measured) > 1:
+        yield (
+            _near(step, "inputs"),
+            f"step '{spec.name}' of kind register has {len(measured)} inputs of metrics; expected one",
+        )
+    for name, item in step.inputs.items():
+        if item.type == "model" and item.optional:
+            yield (
+                ("inputs", name),
+                f"input '{name}' is optional, and a step of kind register does nothing without; expected no 'optional'",
+            )
+        if item.type not in ("model", "metrics"):
+            yield (
+                ("inputs", name),
+                f"input '{name}' is a {item.type}, which is not registered; expected the model and its metrics",
+            )
 
 
 def _near(step: Step, key: str) -> Location:
@@ -121,5 +159,6 @@ DEMANDS: dict[str, Callable[[Step, Broken], Demand]] = {
     "gate": _gate,
     "pick": _pick,
     "approve": _approve,
+    "register": _register,
 }
 """By kind: where a step is not what its kind demands, and what to say about it."""

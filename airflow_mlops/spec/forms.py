@@ -18,6 +18,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from airflow_mlops.spec.cron import check_cron
+from airflow_mlops.spec.model_names import SCHEME, ModelReference, NameRefused, check_alias, check_name
 from airflow_mlops.spec.quantities import (
     format_duration,
     parse_bytes,
@@ -39,7 +40,7 @@ CONNECTION_FIELDS = ("password", "login", "host", "port", "schema", "uri")
 PARAM_TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
 
 _REFERENCE = re.compile(r"(?:[a-z][a-z0-9-]{0,62}/)*[a-z][a-z0-9-]{0,62}\.[a-z][a-z0-9_]{0,62}\Z")
-_BEST_BY = re.compile(r"\s*(max|min)\(\s*([^()]*[^()\s])\s*\)\s*\Z")
+_BEST_BY = re.compile(r"\s*(max|min)\(\s*(.*\S)\s*\)\s*\Z")
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 _ZONE = re.compile(r"(?!localtime|posixrules|Factory|right/|posix/)[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*\Z")
 _CLASS_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\Z", re.ASCII)
@@ -283,14 +284,34 @@ def owner_link(value: Any) -> str:
 
 
 def reference(value: Any) -> str:
-    """``step.output``, or ``group/step.output``."""
+    """``step.output``, ``group/step.output``, or ``models:name@alias``."""
     if not isinstance(value, str):
         refuse(f"is {kind_of(value)}; expected a reference such as 'split.train'")
-    if value.startswith("models:"):
-        refuse(f"{cut(value)}: references to registered models are not supported yet")
+    if value.startswith(SCHEME):
+        try:
+            ModelReference.parse(value)
+        except NameRefused as error:
+            refuse(str(error))
+        return value
     if not _REFERENCE.match(value):
         refuse(f"{cut(value)} is no reference; expected 'step.output', or 'group/step.output' from outside the group")
     return value
+
+
+def model_name(value: Any) -> str:
+    """The name of a registered model."""
+    try:
+        return check_name(value)
+    except NameRefused as error:
+        refuse(str(error))
+
+
+def model_alias(value: Any) -> str:
+    """An alias of a registered model."""
+    try:
+        return check_alias(value)
+    except NameRefused as error:
+        refuse(str(error))
 
 
 def number(value: Any) -> Any:

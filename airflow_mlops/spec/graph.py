@@ -35,6 +35,7 @@ class Input:
     :param type: the producer's type
     :param optional: whether the step runs without it, when the producer was skipped
     :param stage: ``copy`` puts the artifact beside the program, ``none`` gives it the URI alone
+    :param model: in place of a step's output, the reference to a registered model; ``step`` and ``output`` are empty then
     """
 
     step: StepPath
@@ -42,6 +43,12 @@ class Input:
     type: str
     optional: bool = False
     stage: str = "copy"
+    model: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What it is, as a spec refers to it from outside all groups."""
+        return self.model or f"{'/'.join(self.step)}.{self.output}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +212,10 @@ class Pipeline:
 
 
 def _canonical_step(step: Step) -> dict[str, Any]:
-    inputs = {name: [list(item.step), item.output, item.optional, item.stage] for name, item in step.inputs.items()}
+    inputs = {
+        name: [list(item.step), item.output, item.optional, item.stage] if item.model is None else item.model
+        for name, item in step.inputs.items()
+    }
     spec = step.spec.model_dump(mode="json", by_alias=True)
     return {
         "path": list(step.path),

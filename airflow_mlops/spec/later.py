@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-LATER_KINDS = frozenset(("register", "serve"))
+LATER_KINDS = frozenset(("serve",))
 LATER_RULES = frozenset(("foreach", "choose"))
 """Keys that make a group follow a rule."""
 
 LATER_STEP_KEYS = LATER_RULES | frozenset(
     (
         "reuse",
-        "model",
-        "alias",
         "endpoint",
         "replicas",
         "rollout",

@@ -37,7 +37,10 @@ from airflow_mlops.spec.parts import (
     Duration,
     EnvName,
     InputSpec,
+    ModelAlias,
+    ModelName,
     Moment,
+    NoChampion,
     Number,
     OnDrain,
     OnFail,
@@ -66,13 +69,23 @@ from airflow_mlops.spec.scheduling import AnySchedule, Deadline, RunCallbacks, S
 API_VERSION = "mlops/v1"
 
 Kind = Literal[
-    "preprocess", "train", "evaluate", "predict", "container", "operator", "import", "gate", "pick", "approve"
+    "preprocess",
+    "train",
+    "evaluate",
+    "predict",
+    "container",
+    "operator",
+    "import",
+    "gate",
+    "pick",
+    "approve",
+    "register",
 ]
 Runtime = Literal["process", "docker", "kubernetes"]
 CONTAINER_RUNTIMES = ("docker", "kubernetes")
 """Those that run the program in an image."""
 PROGRAM_KINDS = ("preprocess", "train", "evaluate", "predict", "container")
-KINDS = (*PROGRAM_KINDS, "operator", "import", "gate", "pick", "approve")
+KINDS = (*PROGRAM_KINDS, "operator", "import", "gate", "pick", "approve", "register")
 
 _BACKOFF = Backoff()
 _RESOURCES = Resources()
@@ -210,6 +223,13 @@ class StepSpec(StepOptions):
         description="What kind of artifact a step of kind `import` brings in; its output has this name",
     )
     digest: Digest | None = Field(default=None, description="How an import is told apart: by content, by ETag, or not")
+    model: ModelName | None = Field(
+        default=None, description="Name under which a step of kind `register` registers its model"
+    )
+    alias: ModelAlias | None = Field(
+        default=None,
+        description="Alias that points to the registered version afterwards: `challenger`, any word; `champion` makes the old one `previous`",
+    )
     require: list[Text] = Field(
         default_factory=list,
         max_length=100,
@@ -218,6 +238,11 @@ class StepSpec(StepOptions):
     on_fail: OnFail = Field(
         default="fail",
         description="What a closed gate does: `fail` fails the run, `skip` skips the steps that come after",
+    )
+    no_champion: NoChampion | None = Field(
+        default=None,
+        description="What a condition of a gate says that reads a registered model by an alias (`models:churn@champion`), while there is none: "
+        "`open`: it holds; `close`: it does not",
     )
     from_: list[Text] = Field(
         default_factory=list,

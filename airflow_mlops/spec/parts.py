@@ -45,6 +45,7 @@ Digest = Literal["content", "etag", "none"]
 OnDrain = Literal["detach", "stop"]
 OnFail = Literal["fail", "skip"]
 Answer = Literal["approve", "reject"]
+NoChampion = Literal["open", "close"]
 DEFAULT_GRACE = timedelta(seconds=10)
 
 ARTIFACT_TYPES = ("dataset", "model", "metrics", "report", "artifact")
@@ -69,6 +70,8 @@ Command = Annotated[list[Word], BeforeValidator(forms.command, json_schema_input
 Reference = Annotated[str, BeforeValidator(forms.reference)]
 Number = Annotated[Any, BeforeValidator(forms.number, json_schema_input_type=int | float)]
 FileName = Annotated[str, BeforeValidator(forms.file_name)]
+ModelName = Annotated[str, BeforeValidator(forms.model_name)]
+ModelAlias = Annotated[str, BeforeValidator(forms.model_alias)]
 AssetName = Annotated[str, BeforeValidator(forms.asset_name)]
 AssetMark = Annotated[Any, BeforeValidator(forms.asset_mark, json_schema_input_type=bool | str)]
 OwnerLink = Annotated[str, BeforeValidator(forms.owner_link)]
@@ -177,7 +180,8 @@ class InputSpec(SpecModel):
     from_: Reference = Field(
         validation_alias="from",
         serialization_alias="from",
-        description="Which output it is: `step.output`, or `group/step.output` from outside the group",
+        description="Which output it is: `step.output`, or `group/step.output` from outside the group; or a registered model, "
+        "`models:name@alias` or `models:name/3`",
     )
     type: OutputType | None = Field(
         default=None, description="The type that is asked for; checked against the producer's"

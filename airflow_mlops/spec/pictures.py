@@ -72,7 +72,7 @@ def levels(pipeline: Pipeline) -> list[list[Step]]:
 
 
 def _waits_for(step: Step, steps: dict[StepPath, Step], groups: dict[StepPath, Group]) -> list[StepPath]:
-    wanted = [item.step for item in step.inputs.values()]
+    wanted = [item.step for item in step.inputs.values() if item.model is None]
     needs = list(step.needs)
     for length in range(1, len(step.path)):
         needs.extend(groups[step.path[:length]].needs)
@@ -117,7 +117,7 @@ def _details(node: Step | Group) -> list[str]:
     lines = []
     if isinstance(node, Step):
         if node.inputs:
-            lines.append("reads " + ", ".join(f"{'/'.join(item.step)}.{item.output}" for item in node.inputs.values()))
+            lines.append("reads " + ", ".join(item.label for item in node.inputs.values()))
         if node.spec.outputs:
             lines.append("makes " + ", ".join(f"{name} ({output.type})" for name, output in node.spec.outputs.items()))
     if node.needs:
@@ -128,6 +128,8 @@ def _details(node: Step | Group) -> list[str]:
 def _reads(step: Step) -> dict[StepPath, list[str]]:
     found: dict[StepPath, list[str]] = {}
     for item in step.inputs.values():
+        if item.model is not None:
+            continue
         names = found.setdefault(item.step, [])
         if item.output not in names:
             names.append(item.output)

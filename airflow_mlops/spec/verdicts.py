@@ -79,4 +79,5 @@ def _cut(text: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """A value to be read: of a number as many digits as tell it from most limits; the manifest has all of them."""
+    return f"{value:.9g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

@@ -152,6 +152,7 @@ def is_beyond_schemas(said: str, document: dict[str, Any]) -> bool:
     return "expected as many" in said or "expected a label for each row" in said
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.dictionaries(keys, st.one_of(shapes(), shapes(), some(numbers)), min_size=1, max_size=2))
 def test_schema_and_parser_agree_on_all_that_a_schema_can_say(document: dict[str, Any]) -> None:

@@ -80,6 +80,59 @@ def test_a_large_file_goes_there_and_back(s3_store: Store, tmp_path: Path) -> No
 
 
 @pytest.mark.s3
+def test_a_copy_is_made_by_the_server_and_a_digest_keeps_nothing_here(
+    client: Any, s3_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tree").mkdir()
+    for number in range(20):
+        (tmp_path / "tree" / str(number)).write_bytes(b"x" * number)
+    s3_store.upload(tmp_path / "tree", "out")
+    for name in ("_cat_file", "_get_file"):
+        monkeypatch.setattr(client, name, lambda *_, **__: pytest.fail("the bytes came here"))
+    client.clear_instance_cache()
+    copying = Store.open(s3_store.url, s3_store._options)
+    copying.copy("out", "models/m")
+    monkeypatch.undo()
+    client.clear_instance_cache()
+    assert s3_store.digest("models/m").digest == digest_path(tmp_path / "tree").digest
+
+
+@pytest.mark.s3
+def test_a_copy_of_which_a_file_is_missing_is_a_failure(
+    client: Any, s3_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        s3_store.put_if_absent(f"out/{name}", name.encode())
+    honest = client._cp_file
+
+    async def forgetful(self: Any, source: str, target: str, **options: Any) -> None:
+        if not source.endswith("/b"):
+            await honest(self, source, target, **options)
+
+    monkeypatch.setattr(client, "_cp_file", forgetful)
+    client.clear_instance_cache()
+    with pytest.raises(StoreFailed, match="after the transfer 'b' is missing"):
+        Store.open(s3_store.url, s3_store._options).copy("out", "models/m")
+
+
+@pytest.mark.s3
+def test_a_file_that_shrinks_while_it_is_digested_is_a_failure(
+    client: Any, s3_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3_store.put_if_absent("out/a", b"1234567890")
+    monkeypatch.setattr(module, "_READ_BLOCK", 4)
+    honest = client._cat_file
+
+    async def shorter(self: Any, path: str, start: int = 0, end: int = 0, **options: Any) -> bytes:
+        return b"" if start >= 8 else bytes(await honest(self, path, start=start, end=end, **options))
+
+    monkeypatch.setattr(client, "_cat_file", shorter)
+    client.clear_instance_cache()
+    with pytest.raises(StoreFailed, match="changed while it was read"):
+        Store.open(s3_store.url, s3_store._options).digest("out/a")
+
+
+@pytest.mark.s3
 def test_a_missing_bucket_is_named(s3_store_url: StoreUrl) -> None:
     _, options = s3_store_url
     store = Store.open("s3://no-such-bucket/prefix", options)

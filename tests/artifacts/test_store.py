@@ -109,6 +109,9 @@ def test_no_key_leads_out(store: Store, key: str) -> None:
         lambda: store.local_path(key) or store.uri(key),
         lambda: store.uri(key),
         lambda: store.key(f"{store.url}/{key}"),
+        lambda: store.copy(key, "to"),
+        lambda: store.copy("from", key),
+        lambda: store.digest(key),
     ):
         with pytest.raises(ReferenceRefused):
             use()
@@ -170,6 +173,73 @@ def test_a_tree_is_deleted(store: Store, tmp_path: Path) -> None:
     store.delete_tree("run/out")
     store.delete_tree("run/other")
     assert store.list("run") == []
+
+
+def test_a_copy_within_the_store_is_what_it_was(store: Store, tmp_path: Path) -> None:
+    names = STRANGE_NAMES + [f"part-{number:03}" for number in range(40)]
+    before = digest_path(write_tree(tmp_path / "tree", names))
+    store.upload(tmp_path / "tree", "out/data")
+    store.upload(tmp_path / "tree/-dash", "out/one")
+    store.copy("out/data", "models/a/data")
+    store.copy("out/one", "models/b/one")
+    store.delete_tree("out")
+    found = store.digest("models/a/data")
+    assert (found.digest, found.size, found.is_tree) == (before.digest, before.size, True)
+    assert {file.name for file in found.files} == set(names)
+    assert store.digest("models/b/one").digest == digest_path(tmp_path / "tree/-dash").digest
+
+
+def test_a_file_is_digested_where_it_lies(store: Store, tmp_path: Path) -> None:
+    for name, size in (("empty", 0), ("small", 3), ("blocks", (16 << 20) * 2), ("more", (16 << 20) + 1)):
+        with open(tmp_path / name, "wb") as file:
+            file.write(b"end")
+            file.truncate(size)
+        store.upload(tmp_path / name, f"out/{name}")
+        found, expected = store.digest(f"out/{name}"), digest_path(tmp_path / name)
+        assert (found.digest, found.size, found.is_tree) == (expected.digest, size, False)
+        assert found.files == expected.files
+
+
+def test_a_copy_never_overwrites(store: Store) -> None:
+    for key in ("from/a", "file", "folder/b"):
+        store.put_if_absent(key, key.encode())
+    for target in ("file", "folder"):
+        with pytest.raises(StoreFailed, match=f"{target} is taken"):
+            store.copy("from", target)
+        with pytest.raises(StoreFailed, match=f"{target} is taken"):
+            store.copy("from/a", target)
+    assert store.read("file", 10) == b"file"
+    assert store.list("folder") == ["folder/b"]
+
+
+def test_what_is_not_there_is_neither_copied_nor_digested(store: Store) -> None:
+    for use in (lambda: store.copy("gone", "to"), lambda: store.digest("gone")):
+        with pytest.raises(NotFound, match=f"{store.url}/gone"):
+            use()
+    assert not store.exists("to")
+
+
+def test_a_copy_takes_no_folder_with_the_same_beginning(store: Store) -> None:
+    store.put_if_absent("out/data/a", b"1")
+    store.put_if_absent("out/data-2/b", b"22")
+    store.copy("out/data", "to")
+    assert store.list("to") == ["to/a"]
+
+
+def test_of_all_who_delete_one_tree_none_fails(store: Store, tmp_path: Path) -> None:
+    write_tree(tmp_path / "tree", [f"{folder}/{name}" for folder in range(5) for name in range(5)])
+    for race in range(4):
+        store.upload(tmp_path / "tree", f"run/{race}/out")
+        together = threading.Barrier(8)
+
+        def delete(key: str = f"run/{race}/out", together: threading.Barrier = together) -> None:
+            together.wait()
+            store.delete_tree(key)
+
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(delete) for _ in range(8)]:
+                done.result()
+        assert not store.exists(f"run/{race}/out")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 EXAMPLES = Path(__file__).parents[2] / "dags"
+TEMPLATE = re.compile(r"{{ *(\S+?)(?: *\| *default\((\S+?)\))? *}}")
 
 
 def need_sklearn() -> None:
@@ -53,7 +55,7 @@ class Example:
     folder: Path
     params: Mapping[str, Any] = field(default_factory=dict)
     made: dict[str, Any] = field(default_factory=dict)
-    """What the steps have made so far: paths of artifacts and values of parameters, by ``step.output``."""
+    """What the steps have made so far: paths of artifacts and values of parameters, by ``step.output``; what steps import is there before."""
 
     def __post_init__(self) -> None:
         self.file = EXAMPLES / self.name / "pipeline.yaml"
@@ -77,8 +79,18 @@ class Example:
             return self._pick(name, step)
         if step["kind"] == "gate":
             return "open"
+        if step["kind"] == "import":
+            return f"imported {self.made[name + '.' + str(step['type'])]}"
+        if step["kind"] == "register":
+            self.made[f"models:{step['model']}@{step['alias']}"] = self._found(name, step["inputs"]["model"])
+            self.made[f"{name}.version"] = 1
+            return "registered"
         outputs = {output: self._output(name, output, form) for output, form in step["outputs"].items()}
-        inputs = {key: self._found(name, reference) for key, reference in step.get("inputs", {}).items()}
+        inputs = {
+            key: self._found(name, form["from"])
+            for key, form in _long_forms(step.get("inputs", {})).items()
+            if form["from"] in self.made or not form.get("optional")
+        }
         paths = {key: value for key, value in inputs.items() if isinstance(value, Path)}
         values = {key: self._param(key) for key in step.get("params", [])}
         values |= {key: value for key, value in inputs.items() if key not in paths}
@@ -91,8 +103,10 @@ class Example:
         }
         names = {f"inputs.{key}": value for key, value in inputs.items()}
         names |= {f"inputs.{key}.path": path for key, path in paths.items()}
+        names |= {f"inputs.{key}.metadata.version": 1 for key in paths}
+        names |= {f"inputs.{key}.metadata.registered_at": time.time() for key in paths}
         names |= {f"outputs.{key}.path": path for key, path in outputs.items()}
-        command = [re.sub(r"{{ *(\S+) *}}", lambda match: _text(names[match[1]]), word) for word in step["command"]]
+        command = [TEMPLATE.sub(lambda match: _text(_value(match, names)), word) for word in step["command"]]
         done = subprocess.run(  # noqa: S603 - the example's own program
             command,
             cwd=self.file.parent / "src",
@@ -118,6 +132,8 @@ class Example:
 
     def _found(self, reader: str, reference: str) -> Any:
         """What a reference means: looked up in the reader's own group, then outwards."""
+        if reference.startswith("models:"):
+            return self.made[reference]
         group = reader
         while group:
             group = group.rpartition("/")[0]
@@ -161,6 +177,17 @@ def _flat(steps: list[dict[str, Any]], group: str) -> Iterator[tuple[str, dict[s
             yield from _flat(step["steps"], f"{path}/")
         else:
             yield path, step
+
+
+def _long_forms(inputs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {key: {"from": form} if isinstance(form, str) else form for key, form in inputs.items()}
+
+
+def _value(match: re.Match[str], names: Mapping[str, Any]) -> Any:
+    """What a template stands for: a name, or else its default, which is a name or a number."""
+    if match[2] is None:
+        return names[match[1]]
+    return names.get(match[1], names.get(match[2], match[2]))
 
 
 def _refuse(word: str) -> None:

@@ -86,7 +86,9 @@ def check_breast_cancer(ran: Ran) -> None:
     with ran.file("predict", "predictions").open(encoding="utf-8", newline="") as file:
         predictions = list(csv.DictReader(file))
     assert len(predictions) == steps["split"]["parameters"]["rows"] == 60
-    assert {row["model"] for row in predictions} == {best}
+    registered = steps["register"]["parameters"]
+    assert {row["model"] for row in predictions} == {f"version {registered['version']}"}
+    assert steps["register"]["artifacts"]["model"]["digest"] == steps["choose"]["artifacts"]["model"]["digest"]
 
 
 def check_word_count(ran: Ran) -> None:
@@ -186,6 +188,16 @@ def test_quickstart_runs_as_processes(tmp_path: Path) -> None:
     ran = run(tmp_path, "quickstart", "--runtime", "process")
     assert ran.states() == {"fit": "success", "check": "success"}
     assert ran.metrics("check")["accuracy"] > 0.9
+
+
+@pytest.mark.airflow
+@pytest.mark.slow
+@pytest.mark.parametrize(("shift", "columns", "state"), [(0, 0, "skipped"), (1, 9, "success")])
+def test_the_watch_announces_drift_and_nothing_else(tmp_path: Path, shift: int, columns: int, state: str) -> None:
+    need_sklearn()
+    ran = run(tmp_path, "drift-watch", "-e", "dev", "-p", f"shift={shift}")
+    assert ran.states() == {"data": "success", "compare": "success", "drifted": state, "announce": state}
+    assert ran.metrics("compare")["drifted_columns"] == columns
 
 
 @pytest.mark.airflow

@@ -20,8 +20,8 @@ def load(name: str, environment: str | None = None, runtime: str | None = None) 
     return load_pipeline(EXAMPLES / name / "pipeline.yaml", environment=environment, runtime=runtime)
 
 
-def test_there_are_three_examples() -> None:
-    assert NAMES == ["breast-cancer", "quickstart", "word-count"]
+def test_there_are_five_examples() -> None:
+    assert NAMES == ["breast-cancer", "drift-retrain", "drift-watch", "quickstart", "word-count"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -38,7 +38,7 @@ def test_steps_run_on_docker_unless_told_otherwise(name: str) -> None:
     assert all(step.spec.image for step in programs)
 
 
-@pytest.mark.parametrize("name", ["breast-cancer", "word-count"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "quickstart"])
 def test_dev_environment_runs_processes(name: str) -> None:
     pipeline = load(name, environment="dev")
     assert pipeline.programs("process") and not pipeline.programs("docker")
@@ -86,7 +86,7 @@ def test_a_parameter_output_is_used_by_a_later_step() -> None:
     assert "--expect-rows={{ inputs.rows }}" in predict.spec.command
 
 
-@pytest.mark.parametrize("name", ["breast-cancer", "word-count"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "quickstart"])
 def test_params_have_bounds_and_steps_descriptions(name: str) -> None:
     pipeline = load(name)
     for param in pipeline.params.values():
@@ -95,3 +95,18 @@ def test_params_have_bounds_and_steps_descriptions(name: str) -> None:
         assert "maximum" in param.schema
     assert all(step.spec.description for step in pipeline.steps())
     assert all(step.spec.timeout for step in pipeline.steps() if step.spec.kind in PROGRAM_KINDS)
+
+
+def test_what_the_watch_announces_is_what_the_retraining_waits_for_and_imports() -> None:
+    watch, retrain = load("drift-watch"), load("drift-retrain")
+    (asset,) = (output.asset for step in watch.steps() for output in step.spec.outputs.values() if output.asset)
+    assert watch.step("announce").spec.needs == ["drifted"] and watch.step("drifted").spec.on_fail == "skip"
+    assert retrain.spec.schedule.assets.any == [asset] == [retrain.step("drifted").spec.asset]
+    assert retrain.spec.max_active_runs == 1
+
+
+def test_the_champion_that_the_watch_compares_with_is_the_one_that_the_retraining_registers() -> None:
+    register = load("drift-retrain").step("register").spec
+    champion = f"models:{register.model}@{register.alias}"
+    for name, step in (("drift-watch", "compare"), ("drift-retrain", "age"), ("drift-retrain", "check")):
+        assert load(name).step(step).spec.inputs["champion"].from_ == champion

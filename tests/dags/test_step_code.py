@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def cancer(tmp_path_factory: pytest.TempPathFactory) -> Example:
     need_sklearn()
@@ -30,6 +33,27 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Example:
     example = Example("word-count", tmp_path_factory.mktemp("word-count"))
     example.run_all()
     return example
+
+
+@pytest.fixture(scope="module")
+def watch(tmp_path_factory: pytest.TempPathFactory) -> Example:
+    """Rows that drifted by a standard deviation."""
+    need_sklearn()
+    example = Example("drift-watch", tmp_path_factory.mktemp("drift-watch"), params={"shift": 1})
+    example.run_all()
+    return example
+
+
+@pytest.fixture(scope="module")
+def retrain(watch: Example, tmp_path_factory: pytest.TempPathFactory) -> Example:
+    """The first training, on those rows."""
+    made = {"drifted.dataset": watch.made["announce.rows"]}
+    example = Example("drift-retrain", tmp_path_factory.mktemp("drift-retrain"), made=made)
+    example.run_all()
+    return example
+
+
+CHAMPION = "models:breast-cancer-drift@champion"
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -88,7 +112,7 @@ def test_the_larger_auc_wins_and_its_model_is_handed_on(cancer: Example) -> None
 def test_every_row_is_predicted_and_most_are_right(cancer: Example) -> None:
     predictions = rows(cancer.made["predict.predictions"])
     assert len(predictions) == cancer.made["split.rows"] == 60
-    assert {row["model"] for row in predictions} == {cancer.made["choose.winner"]}
+    assert {row["model"] for row in predictions} == {"version 1"}
     # The labels were taken away, so they are had again from the data set, by looking the rows up.
     datasets = importlib.import_module("sklearn.datasets")  # not on every machine that runs the other tests
     features, labels = datasets.load_breast_cancer(return_X_y=True)
@@ -146,3 +170,47 @@ def test_quickstart_trains_a_good_model(tmp_path: Path) -> None:
     example = Example("quickstart", tmp_path)
     example.run_all()
     assert example.metrics("check.metrics")["accuracy"] > 0.9
+
+
+def test_the_columns_that_were_shifted_are_those_that_drifted(watch: Example) -> None:
+    metrics = watch.metrics("announce.metrics")
+    assert metrics == watch.metrics("compare.metrics")
+    drifted = {row[0] for row in metrics["drift"]["rows"] if row[2]}
+    sizes = {
+        name
+        for name in rows(watch.made["data.current"])[0]
+        if any(word in name for word in ("radius", "perimeter", "area"))
+    }
+    assert drifted == sizes and len(sizes) == metrics["drifted_columns"] == 9
+    assert watch.made["announce.rows"].read_bytes() == watch.made["data.current"].read_bytes()
+
+
+def test_rows_that_did_not_drift_are_not_taken_for_drift(watch: Example) -> None:
+    example = Example("drift-watch", watch.folder / "still")
+    assert example.run("data") and "0 of 30 columns drifted" in example.run("compare")
+
+
+def test_a_new_champion_ends_the_drift_since_it_brings_what_it_was_trained_on(watch: Example, retrain: Example) -> None:
+    made = {**watch.made, CHAMPION: retrain.made["fit.model"]}
+    assert "0 of 30 columns drifted" in Example("drift-watch", watch.folder / "after", made=made).run("compare")
+
+
+def test_before_the_first_champion_nothing_cools_down_and_there_is_nobody_to_beat(retrain: Example) -> None:
+    assert retrain.made["age.hours"] > 24 * 365 * 50
+    assert retrain.metrics("check.metrics")["accuracy"] > 0.9
+    assert retrain.metrics("check.metrics")["champion_accuracy"] == 0
+
+
+def test_a_champion_that_was_just_registered_is_young(retrain: Example) -> None:
+    again = Example("drift-retrain", retrain.folder / "again", made=dict(retrain.made))
+    assert "registered 0.0 hours ago" in again.run("age")
+    assert 0 <= again.made["age.hours"] < 0.1
+
+
+def test_a_champion_of_before_the_drift_falls_short_on_the_rows_of_today(watch: Example, retrain: Example) -> None:
+    old = Example("drift-retrain", retrain.folder / "old", made={"drifted.dataset": watch.made["data.reference"]})
+    old.run("fit")
+    new = Example("drift-retrain", retrain.folder / "new", made={**retrain.made, CHAMPION: old.made["fit.model"]})
+    new.run("check")
+    metrics = new.metrics("check.metrics")
+    assert 0 < metrics["champion_accuracy"] < metrics["accuracy"] - 0.05

@@ -92,9 +92,9 @@ def _waiting(af: Containers, dag_id: str) -> str:
     return f"echo ran >> {ran}; n=0; until [ -e {go} ] || [ $n = 600 ]; do sleep 1; n=$((n+1)); done; wc -l < {ran} > $MLOPS_OUTPUT_N"
 
 
-def _started(af: Containers, dag_id: str) -> int:
+def _started(af: Containers, dag_id: str, more: str = "") -> int:
     """Run it; the process id of its supervisor."""
-    af.contain(dag_id, _waiting(af, dag_id))
+    af.contain(dag_id, _waiting(af, dag_id), more)
     af.trigger(dag_id)
     until("running container", af.path("ran", dag_id).exists)
     return supervisor_of(af, dag_id)
@@ -298,10 +298,11 @@ def marked(af: Containers, dag_id: str) -> str:
 
 def abandoned(af: Containers, dag_id: str) -> str:
     """The worker dies, and before another one follows somebody marks the task as failed. Nobody is left for the container but ``clean``."""
-    kill_worker(_started(af, dag_id))
-    until("second try", lambda: any(row["try_number"] == 2 for row in af.tries(dag_id)))
-    af.mark_failed(dag_id)
+    # The next try is far off: one that is about to begin takes no notice of a mark.
+    kill_worker(_started(af, dag_id, ", retry_delay=timedelta(hours=1)"))
     af.release(dag_id)
+    until("lost try", lambda: any(row["state"] == "up_for_retry" for row in af.tries(dag_id)))
+    af.mark_failed(dag_id)
     state = af.ended(dag_id)
     (container,) = af.containers(dag_id)
     attempt = container["Labels"]["mlops.attempt"]

@@ -49,7 +49,7 @@ with DAG("NAME", schedule=None) as dag:
 """
 WATCH = r"GET .*[?&]watch="
 LOG = r"GET .*/pods/[^/]+/log"
-READ = r"GET .*/pods/[^/?]+(\?|$)"
+READ = r"GET .*/pods(/[^/?]+(\?|$)|\?fieldSelector=(?!.*watch=))"
 LIST = r"GET .*/pods\?labelSelector="
 REQUESTS = (
     LIST,
@@ -191,6 +191,24 @@ def test_a_watch_that_is_refused_as_too_old_or_ends_in_half_an_event_is_begun_an
     done = step.start(waiter)
     step.runs()
     until(lambda: refused.met == 4)
+    step.may_end()
+    step.cost_nothing(done)
+    assert step.namespace.left() == []
+
+
+@waiters
+def test_a_watch_begins_where_the_cluster_is_however_long_its_pod_has_not_changed(step: Step, waiter: str) -> None:
+    # A server forgets the changes of an hour ago. A watch from where a quiet pod changed last would be refused each time.
+    done = step.start(waiter)
+    step.runs()
+    step.namespace.cluster.kubectl("create", "configmap", "change", "-n", step.namespace.name)
+    (pod,) = step.namespace.pods()
+    watches = step.asked(WATCH)
+    step.proxy.cut_all()
+    until(lambda: step.asked(WATCH) > watches)
+    newest = [line for line in step.proxy.requests if re.search(WATCH, line)][-1]
+    begins = re.search(r"resourceVersion=(\d+)", newest)
+    assert begins is not None and int(begins[1]) > int(pod["metadata"]["resourceVersion"])
     step.may_end()
     step.cost_nothing(done)
     assert step.namespace.left() == []

@@ -83,7 +83,7 @@ class TestGate:
             (
                 "inputs: {d: a.data}, require: ['true']",
                 "a.data",
-                "input 'd' is a dataset, which no condition can read; expected metrics or a parameter",
+                "input 'd' is a dataset, which no condition can read; expected metrics, a parameter or a registered model",
             ),
             (
                 "inputs: {params: a.metrics}, require: ['params.least > 1']",
@@ -177,6 +177,10 @@ class TestPick:
         assert step.choice.candidates[0].outputs == {"best": "f.model"}
         assert (step.spec.outputs["best"].type, step.spec.outputs["best"].asset) == ("model", True)
 
+    def test_a_key_of_a_measure_may_have_brackets(self, tmp_path: Path) -> None:
+        step = load(tmp_path, pick("from: [f, g], by: max(metrics.f1 (macro)), outputs: {model: model}")).step("p")
+        assert step.choice is not None and step.choice.key == "f1 (macro)"
+
     def test_a_pick_of_picks_and_a_reader_before_it(self, tmp_path: Path) -> None:
         rest = (
             "- {name: use, kind: predict, inputs: {m: last.model}}\n"
@@ -224,6 +228,10 @@ class TestPick:
             (
                 "from: [f, g], by: max(model), outputs: {m: model}",
                 "'model' of 'f' is a model; expected a key of a metrics output",
+            ),
+            (
+                "from: [f, g], by: max(metrics.auc)",
+                "step 'p' of kind pick hands nothing on; expected outputs such as {model: fit.model}",
             ),
             (
                 "from: [f, g], by: max(metrics.auc), outputs: {m: modle}",

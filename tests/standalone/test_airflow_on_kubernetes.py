@@ -21,7 +21,19 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.s3]
 
-STEPS = ("split", "logistic.fit", "logistic.check", "forest.fit", "forest.check", "choose", "good-enough", "predict")
+STEPS = (
+    "split",
+    "logistic.fit",
+    "logistic.check",
+    "forest.fit",
+    "forest.check",
+    "choose",
+    "good-enough",
+    "better",
+    "register",
+    "predict",
+    "run_outcome",
+)
 SLEEPER = """
 apiVersion: mlops/v1
 name: sleeper
