@@ -281,7 +281,12 @@ class Manifest(Document):
 
     def is_of(self, place: Place) -> bool:
         """Whether it is the commit of a place."""
-        return place == Place(
+        return place == self.place
+
+    @property
+    def place(self) -> Place:
+        """The place in the store that it says it is the commit of."""
+        return Place(
             self.instance, self.pipeline, self.run, self.step, self.iteration, self.generation, self.incarnation
         )
 
@@ -299,17 +304,22 @@ DOCUMENTS: dict[str, type[Document]] = {"step": Seal, "outputs": OutputsSeal, "m
 
 def document_schema(name: str) -> dict[str, Any]:
     """The JSON Schema of a document: ``step``, ``outputs`` or ``manifest``."""
-    schema = DOCUMENTS[name].model_json_schema(by_alias=True)
+    return schema_of(DOCUMENTS[name])
+
+
+def schema_of(kind: type[Document]) -> dict[str, Any]:
+    """The JSON Schema of a kind of document, with the draft it is written in."""
+    schema = kind.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def write_schemas() -> None:
-    """Rewrite the committed schemas (``python -m airflow_mlops.artifacts.manifest``)."""
-    SCHEMAS.mkdir(exist_ok=True)
-    for name in DOCUMENTS:
-        text = json.dumps(document_schema(name), indent=2, sort_keys=True, ensure_ascii=False)
-        (SCHEMAS / f"{name}.schema.json").write_text(text + "\n", encoding="utf-8")
+def write_schemas(documents: Mapping[str, type[Document]], folder: Path) -> None:
+    """Rewrite the committed schemas of documents (``python -m airflow_mlops.artifacts.manifest``), by their names."""
+    folder.mkdir(exist_ok=True)
+    for name, kind in documents.items():
+        text = json.dumps(schema_of(kind), indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / f"{name}.schema.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write_schemas()
+    write_schemas(DOCUMENTS, SCHEMAS)

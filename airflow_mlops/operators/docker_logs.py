@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,48 @@ _GONE = (404, 409)
 """What the daemon answers about a container that was removed, or is being removed."""
 
 
+class SeenOnce(log_following.Seen):
+    """
+    Leaves out what a daemon says twice in one stream, as it does where it rotates a log: lines from somewhere on, up to the last one again.
+
+    A line is known by its time, to the nanosecond, and its content. The last ones are kept; one that is older than all of them is taken for
+    one that is repeated, so that a clock that is set back far hides what is printed until it has come up again.
+
+    :param keep: how many lines are kept
+    """
+
+    def __init__(self, keep: int = 1000) -> None:
+        super().__init__()
+        self._keep = keep
+        self._kept: deque[tuple[bytes, int]] = deque()
+        self._known: Counter[tuple[bytes, int]] = Counter()
+
+    def rewind(self) -> int | None:
+        super().rewind()
+        return log_following.second_before(self._kept[0][0]) if len(self._kept) == self._keep else None
+
+    def is_new(self, stamp: bytes, content: bytes) -> bool:
+        line = (stamp, hash(content))
+        if not self._is_behind and self._is_said_again(line, content):
+            self._fall_behind()
+        if not super().is_new(stamp, content):
+            return False
+        self._kept.append(line)
+        self._known[line] += 1
+        if len(self._kept) > self._keep:
+            gone = self._kept.popleft()
+            self._known[gone] -= 1
+            if not self._known[gone]:
+                del self._known[gone]
+        return True
+
+    def _is_said_again(self, line: tuple[bytes, int], content: bytes) -> bool:
+        if line[0] == self._last:
+            # The pieces of a long line have one time, and may be alike.
+            return line in self._known and content.endswith(b"\n")
+        return line in self._known or (len(self._kept) == self._keep and line[0] <= self._kept[0][0])
+
+
 class Follower(log_following.Follower):
     """
     Show a container's output.
@@ -33,7 +76,7 @@ class Follower(log_following.Follower):
         self._container = container
         self._tty = tty
         self._shown_bytes = 0
-        super().__init__(lines, log)
+        super().__init__(lines, log, SeenOnce())
 
     def _opened(self, since: int | None) -> Iterable[bytes]:
         stream: Iterable[bytes] = self._cli.logs(

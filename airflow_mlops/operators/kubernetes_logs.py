@@ -52,7 +52,7 @@ class Follower(log_following.Follower):
         self._client = client
         self._namespace = namespace
         self._pod = pod
-        super().__init__(lines, log, before)
+        super().__init__(lines, log, log_following.Seen(before))
 
     def _opened(self, since: int | None) -> Iterable[bytes]:
         response = self._client().read_namespaced_pod_log(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 
 from airflow_mlops.operators.kubernetes_logs import NoLogError
-from airflow_mlops.operators.log_following import PAUSE, Output, Shown, next_pause
+from airflow_mlops.operators.log_following import PAUSE, Output, Seen, Shown, next_pause
 from airflow_mlops.operators.logs import LineLog, hidden
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class AsyncOutput:
                 "The program's output is shown when it has ended, since its secrets cannot be hidden: %s", error
             )
             return
-        self._output = Output(LineLog(lambda line: self._log.info("%s", line), values))
+        self._output = Output(LineLog(lambda line: self._log.info("%s", line), values), Seen())
         told, pause = False, 0.0
         while True:
             before = self._output.shown

@@ -51,7 +51,7 @@ def _origin(manifest: Manifest, store: Store) -> Origin:
         generation=manifest.generation,
         try_=manifest.try_,
         attempt=manifest.attempt,
-        manifest=store.uri(place_of(manifest).manifest_key),
+        manifest=store.uri(manifest.place.manifest_key),
         sha256=manifest.sha256,
     )
 
@@ -69,7 +69,7 @@ def _made_by(artifact: Artifact, store: Store) -> tuple[Manifest, Seal | None] |
     key = "/".join([*parts[:6], "manifest.json"])
     try:
         manifest = Manifest.from_bytes(store.read(key, Manifest.limit))
-        place = place_of(manifest)
+        place = manifest.place
         if place.manifest_key != key or all(item.uri != artifact.uri for item in manifest.artifacts.values()):
             return None
         return manifest, _seal(manifest, place, store)
@@ -83,21 +83,6 @@ def _seal(manifest: Manifest, place: Place, store: Store) -> Seal | None:
     except ArtifactError:
         return None
     return seal if seal.sha256 == manifest.seal else None
-
-
-def place_of(manifest: Manifest) -> Place:
-    """Where a manifest belongs."""
-    from airflow_mlops.artifacts import Place
-
-    return Place(
-        manifest.instance,
-        manifest.pipeline,
-        manifest.run,
-        manifest.step,
-        manifest.iteration,
-        manifest.generation,
-        manifest.incarnation,
-    )
 
 
 def _git_commit(operator: RegisterOperator, context: Any) -> str | None:

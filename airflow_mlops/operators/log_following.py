@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
@@ -39,7 +38,7 @@ class Shown(NamedTuple):
     """
     Up to where output was shown by somebody else: nothing before is shown again.
 
-    :param stamp: time of the latest line, as it stands before it
+    :param stamp: time of the last line, as it stands before it
     :param lines: how many lines have that time
     """
 
@@ -49,59 +48,60 @@ class Shown(NamedTuple):
 
 class Seen:
     """
-    Tells lines that were shown from those that were not: when a stream is read again, and where a daemon that rotates a log repeats it.
+    Tells lines that were shown from those that were not, when a stream is read again.
 
-    A line is known by its time, to the nanosecond, and its content. The last ones are kept, not the last one alone: standard output and
-    standard error are stamped apart, so that their order may differ from that of their times.
+    The lines of a log have an order, and keep it: what comes up to the last one that was shown is old, and all after it is new, whatever
+    times they have. Times alone do not tell: standard output and standard error are stamped apart, a clock may be set back, and a coarse one
+    gives several lines the same time.
 
     :param before: what somebody else has shown
     """
 
-    def __init__(self, before: Shown | None = None, keep: int = 1000) -> None:
-        self._keep = keep
-        self._before = before.stamp.encode() if before is not None else b""
-        self._last: deque[tuple[bytes, int]] = deque()
-        self._known: Counter[tuple[bytes, int]] = Counter()
-        self._latest = self._before
-        self._at_latest = before.lines if before is not None else 0
-        self._skip = 0
+    def __init__(self, before: Shown | None = None) -> None:
+        self._last = before.stamp.encode() if before is not None else b""
+        self._at_last = before.lines if before is not None else 0
+        self._latest = self._last
+        self._is_behind = False
+        """Whether the stream has still to come to the last line that was shown."""
+        self._found = 0
+        """Lines of the last one's time that it has come to."""
 
     def rewind(self) -> int | None:
         """The stream begins anew: from which second it is needed, since the epoch; ``None`` for all of it."""
-        self._skip = self._at_latest
-        first = self._last[0][0] if len(self._last) == self._keep else self._before
-        return int(datetime.fromisoformat(first[:19].decode() + "+00:00").timestamp()) if first else None
+        self._fall_behind()
+        return second_before(self._last) if self._last else None
 
     @property
     def shown(self) -> Shown | None:
         """Up to where all of it is known; ``None`` if nothing is."""
-        return Shown(self._latest.decode(), self._at_latest) if self._latest else None
+        return Shown(self._last.decode(), self._at_last) if self._last else None
 
-    def is_new(self, stamp: bytes, content: bytes) -> bool:
+    def is_new(self, stamp: bytes, content: bytes) -> bool:  # noqa: ARG002 - for logs that say lines twice
         """Whether a line has not been shown yet; from now on it has."""
-        if stamp < self._before:
+        if self._is_behind and self._comes_before(stamp):
             return False
-        line = (stamp, hash(content))
-        if stamp > self._latest:
-            self._latest, self._at_latest, self._skip = stamp, 1, 0
-        elif stamp == self._latest and not (line in self._known and content.endswith(b"\n")):
-            # The pieces of a long line have one time, and may be alike: they are counted. Whole lines are stamped one by one.
-            if self._skip:
-                self._skip -= 1
-                return False
-            self._at_latest += 1
-        elif line in self._known or (len(self._last) == self._keep and stamp <= self._last[0][0]):
-            # What is repeated comes up to the latest line again.
-            self._skip = self._at_latest
-            return False
-        self._last.append(line)
-        self._known[line] += 1
-        if len(self._last) > self._keep:
-            gone = self._last.popleft()
-            self._known[gone] -= 1
-            if not self._known[gone]:
-                del self._known[gone]
+        self._at_last = self._at_last + 1 if stamp == self._last else 1
+        self._last, self._latest = stamp, max(self._latest, stamp)
         return True
+
+    def _fall_behind(self) -> None:
+        self._is_behind, self._found = bool(self._last), 0
+
+    def _comes_before(self, stamp: bytes) -> bool:
+        """Whether a line is one up to the last."""
+        if stamp > self._latest:
+            # The last one is gone from the log.
+            self._is_behind = False
+        elif stamp == self._last:
+            self._found += 1
+            self._is_behind = self._found < self._at_last
+            return True
+        return self._is_behind
+
+
+def second_before(stamp: bytes) -> int:
+    """The second before that of a line, since the epoch: what comes after it may have been stamped a little before it."""
+    return int(datetime.fromisoformat(stamp[:19].decode() + "+00:00").timestamp()) - 1
 
 
 class Output:
@@ -109,12 +109,12 @@ class Output:
     A program's output on its way into a log, each line once.
 
     :param lines: where it goes
-    :param before: what somebody else has shown
+    :param seen: knows what was shown
     """
 
-    def __init__(self, lines: LineLog, before: Shown | None = None) -> None:
+    def __init__(self, lines: LineLog, seen: Seen) -> None:
         self._lines = lines
-        self._seen = Seen(before)
+        self._seen = seen
 
     def rewind(self) -> int | None:
         """The stream begins anew: from which second it is needed, since the epoch; ``None`` for all of it."""
@@ -155,12 +155,12 @@ class Follower:
 
     :param lines: where the output goes
     :param log: where is said what keeps it away
-    :param before: what somebody else has shown
+    :param seen: knows what was shown
     """
 
-    def __init__(self, lines: LineLog, log: Any, before: Shown | None = None) -> None:
+    def __init__(self, lines: LineLog, log: Any, seen: Seen) -> None:
         self._lines = lines
-        self._output = Output(lines, before)
+        self._output = Output(lines, seen)
         self._log = log
         self._ended = threading.Event()
         self._given_up = False

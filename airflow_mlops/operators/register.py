@@ -55,9 +55,9 @@ class RegisterOperator(ReferenceOperator):
         from airflow_mlops.operators.models import registry_of
 
         registry = registry_of(attempt)
-        version, created = self._register(registry, context, attempt)
+        artifact, measured = self._inputs(attempt)
+        version, created = self._register(registry, artifact, measured, attempt, context)
         self.log.info("%s is %s", version.uri, f"{self._named(version)}{'' if created else ', as it was before'}")
-        _, measured = self._inputs(attempt)
         if not created and measured != version.metrics:
             self.log.warning(
                 "It keeps the metrics that it was registered with first (%s); those of now (%s) are not: gates compare with what is kept",
@@ -66,15 +66,16 @@ class RegisterOperator(ReferenceOperator):
             )
         if self.alias is not None:
             self._move(registry, version, attempt, context)
-        artifact = version.as_artifact()
+        model = version.as_artifact()
         parameters = {"version": version.version, "reference": self._named(version), "created": created}
-        return {"model": artifact}, parameters
+        return {"model": model}, parameters
 
-    def _register(self, registry: ModelRegistry, context: Any, attempt: Attempt) -> tuple[ModelVersion, bool]:
+    def _register(
+        self, registry: ModelRegistry, artifact: Artifact, measured: Mapping[str, float], attempt: Attempt, context: Any
+    ) -> tuple[ModelVersion, bool]:
         from airflow_mlops.operators.lineage import facts_of
         from airflow_mlops.operators.staging import local_copy
 
-        artifact, measured = self._inputs(attempt)
         try:
             local = None if attempt.store.contains(artifact.uri) else local_copy(artifact, attempt)
             facts = facts_of(self, artifact, measured, attempt, context)

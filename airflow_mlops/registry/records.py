@@ -8,14 +8,13 @@ must say where they lie, so that one that somebody copied to another place is no
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field, ValidationError
 
 from airflow_mlops.artifacts.errors import DocumentInvalid
-from airflow_mlops.artifacts.manifest import Document
+from airflow_mlops.artifacts.manifest import Document, schema_of, write_schemas
 from airflow_mlops.registry.errors import RegistrationRefused
 from airflow_mlops.registry.model import DIGEST, Move, Registered
 
@@ -111,17 +110,8 @@ RECORDS: dict[str, type[Document]] = {"version": VersionRecord, "move": MoveReco
 
 def record_schema(name: str) -> dict[str, Any]:
     """The JSON Schema of a record: ``version``, ``move`` or ``index``."""
-    schema = RECORDS[name].model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def write_schemas() -> None:
-    """Rewrite the committed schemas (``python -m airflow_mlops.registry.records``)."""
-    SCHEMAS.mkdir(exist_ok=True)
-    for name in RECORDS:
-        text = json.dumps(record_schema(name), indent=2, sort_keys=True, ensure_ascii=False)
-        (SCHEMAS / f"{name}.schema.json").write_text(text + "\n", encoding="utf-8")
+    return schema_of(RECORDS[name])
 
 
 if __name__ == "__main__":
-    write_schemas()
+    write_schemas(RECORDS, SCHEMAS)

@@ -16,8 +16,7 @@ import docker
 import pytest
 
 from airflow_mlops.operators import log_following
-from airflow_mlops.operators.docker_logs import Follower
-from airflow_mlops.operators.log_following import Seen
+from airflow_mlops.operators.docker_logs import Follower, SeenOnce
 from airflow_mlops.operators.logs import LINE_LIMIT, LineLog
 from tests.parts.proxy import proxied
 
@@ -136,54 +135,40 @@ class TestRealContainers:
         assert lines[-1] == "after"
 
 
-class TestSeen:
+class TestSeenOnce:
     def test_what_was_shown_is_not_shown_again(self) -> None:
-        seen = Seen()
+        seen = SeenOnce()
         assert seen.rewind() is None
         assert [seen.is_new(b"2026-01-01T00:00:0%d.0Z" % n, b"x") for n in range(3)] == [True] * 3
-        seen.rewind()
+        assert seen.rewind() is None
         assert [seen.is_new(b"2026-01-01T00:00:0%d.0Z" % n, b"x") for n in range(5)] == [False] * 3 + [True] * 2
 
     def test_a_line_that_is_repeated_at_once_is_not_shown_again(self) -> None:
-        seen = Seen()
+        seen = SeenOnce()
         assert [seen.is_new(b"2026-01-01T00:00:00.0Z", b"x\n") for _ in range(2)] == [True, False]
 
-    def test_equal_pieces_of_a_line_are_as_many_as_they_were(self) -> None:
-        seen = Seen()
-        assert [seen.is_new(b"2026-01-01T00:00:00.0Z", b"x") for _ in range(3)] == [True] * 3
-        seen.rewind()
-        assert [seen.is_new(b"2026-01-01T00:00:00.0Z", b"x") for _ in range(4)] == [False] * 3 + [True]
-
     def test_more_pieces_of_one_line_than_are_kept_are_counted(self) -> None:
-        seen = Seen(keep=10)
+        seen = SeenOnce(keep=10)
         pieces = [b"%d" % number for number in range(50)]
         assert all(seen.is_new(b"2026-01-01T00:00:07.0Z", piece) for piece in pieces)
-        assert seen.rewind() == 1767225607
+        assert seen.rewind() == 1767225606
         assert [seen.is_new(b"2026-01-01T00:00:07.0Z", piece) for piece in [*pieces, b"new"]] == [False] * 50 + [True]
 
     def test_lines_that_a_rotated_log_repeats_are_not_shown_again(self) -> None:
-        seen = Seen(keep=10)
+        seen = SeenOnce(keep=10)
         stamps = [b"2026-01-01T00:00:%02d.0Z" % second for second in range(50)]
-        assert all(seen.is_new(stamp, b"x") for stamp in stamps)
-        assert [seen.is_new(stamp, b"x") for stamp in stamps[30:]] == [False] * 20
+        assert all(seen.is_new(stamp, b"x\n") for stamp in stamps)
+        for first in (30, 45, 49):
+            assert [seen.is_new(stamp, b"x\n") for stamp in stamps[first:-1]] == [False] * (49 - first)
+            assert not seen.is_new(stamps[-1], b"x\n")
+        assert seen.is_new(b"2026-01-01T00:00:50.0Z", b"x")
 
     def test_streams_whose_times_cross_lose_nothing(self) -> None:
-        seen = Seen()
+        seen = SeenOnce()
         stamps = [b"2026-01-01T00:00:05.0Z", b"2026-01-01T00:00:04.0Z"]
         assert seen.is_new(stamps[0], b"out")
         seen.rewind()
         assert [seen.is_new(stamps[0], b"out"), seen.is_new(stamps[1], b"err")] == [False, True]
-
-    def test_what_somebody_else_has_shown_is_not_shown_again(self) -> None:
-        first = Seen()
-        stamps = [b"2026-01-01T00:00:0%d.0Z" % second for second in (1, 2, 2)]
-        assert all(first.is_new(stamp, b"%d" % number) for number, stamp in enumerate(stamps))
-        second = Seen(first.shown)
-        assert second.rewind() == 1767225602
-        again = [second.is_new(stamp, b"%d" % number) for number, stamp in enumerate([*stamps, stamps[-1]])]
-        assert again == [False, False, False, True]
-        assert second.is_new(b"2026-01-01T00:00:03.0Z", b"x")
-        assert Seen().shown is None
 
 
 @pytest.mark.docker

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 pytest.importorskip("kubernetes")
 
 from airflow_mlops.operators.kubernetes_logs import Lines, NoLogError
-from airflow_mlops.operators.log_following import Output
+from airflow_mlops.operators.log_following import Output, Seen
 from airflow_mlops.operators.logs import LineLog
 
 PIECE = 64 * 1024
@@ -58,7 +58,7 @@ def test_a_long_first_line_is_a_log_and_what_begins_with_no_time_is_none() -> No
 def test_a_long_line_that_is_read_again_is_not_shown_again() -> None:
     shown: list[str] = []
     log = LineLog(shown.append)
-    output = Output(log)
+    output = Output(log, Seen())
     data = stamp(1) + b"before\n" + stamp(2) + b"x" * 300_000 + b"\n" + stamp(3) + b"after\n"
     assert any([output.take(line) for line in cut(data, [10_000])])
     for size in (999, 70_000, len(data)):
@@ -70,6 +70,6 @@ def test_a_long_line_that_is_read_again_is_not_shown_again() -> None:
 
 def test_what_is_no_line_of_the_program_is_shown_and_is_no_news() -> None:
     shown: list[str] = []
-    output = Output(LineLog(shown.append))
+    output = Output(LineLog(shown.append), Seen())
     assert output.take(b"failed to create fsnotify watcher: too many open files\n") is False
     assert shown == ["failed to create fsnotify watcher: too many open files"]

@@ -68,11 +68,12 @@ steps:
     assert got["artifacts"]["model"] == made["artifacts"]["model"]
     lines = [line["event"] for line in standalone.task_log("score", run["dag_run_id"], "use")]
     assert "weights of one" in lines
-    (event,) = standalone.get("assets/events")["asset_events"]
+    # Not what the step has made beside the model.
+    (asset,) = standalone.get("assets", uri_pattern="mlops://train-model")["assets"]
+    assert asset["uri"] == "mlops://train-model/fit/model"
+    (event,) = standalone.get("assets/events", asset_id=asset["id"])["asset_events"]
     assert event["extra"]["digest"] == made["artifacts"]["model"]["digest"]
     assert event["extra"]["metrics"] == {"metrics": {"auc": 0.9}}
-    # Not what the step has made beside the model.
-    assert [asset["uri"] for asset in standalone.get("assets")["assets"]] == ["mlops://train-model/fit/model"]
 
     second = standalone.trigger("train-model", word="two")
     assert standalone.wait("train-model", second) == "success"
