@@ -16,6 +16,8 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_mlops.operators.base import checked
 from airflow_mlops.operators.failures import BadStep, InfrastructureFailure, Rejected, Unanswered
+from airflow_mlops.operators.model_inputs import models_read, with_optional_models
+from airflow_mlops.operators.preparation import wires_of
 from airflow_mlops.operators.references import ReferenceOperator, run_inner
 from airflow_mlops.operators.version_compat import deferral_failed
 from airflow_mlops.spec.gates import PARAMS
@@ -45,7 +47,8 @@ class ApproveOperator(ReferenceOperator):
     """
     Have a person decide whether a run goes on, with Airflow's own approval.
 
-    Metrics among the inputs are shown side by side, parameters and artifacts in tables of their own.
+    Metrics among the inputs are shown side by side, the first ones to the left, with those of registered models (``models:churn@champion``) to
+    the right of them; parameters and artifacts are listed. A registered model that there is not yet is no obstacle; it is told.
 
     :param subject: the question; default ``Approve <DAG>: <task>?`` (templated)
     :param assignees: who may answer, by the id that Airflow's auth manager has for them: ``["ada", {"id": "7", "name": "Grace"}]``; default:
@@ -72,7 +75,7 @@ class ApproveOperator(ReferenceOperator):
         when: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "inputs": with_optional_models(kwargs.get("inputs"))})
         # A spec's is a template of ours, which Airflow must not render; it gets the result to show.
         self.subject = subject if self.program is None else None
         self.subject_of_spec = None if self.program is None else subject
@@ -214,20 +217,21 @@ class ApproveOperator(ReferenceOperator):
     def _body(self, names: Mapping[str, Any], attempt: Attempt) -> str | None:
         from airflow_mlops.operators.question import body_of
 
-        inputs = attempt.inputs
-        assert inputs is not None  # noqa: S101 - resolved before anything is produced
+        inputs = attempt.resolved
+        absent = {name: model for name, model in models_read(self).items() if name not in inputs.artifacts}
         things = [_thing(name, one, attempt) for name, one in inputs.artifacts.items() if one.type != "metrics"]
-        return body_of(self._numbers(attempt), {**names[PARAMS], **inputs.parameters}, things)
+        return body_of(self._numbers(attempt), {**names[PARAMS], **inputs.parameters}, things, absent)
 
     def _numbers(self, attempt: Attempt) -> list[Numbers]:
-        """What is compared, the candidate first. What else it is to be compared with goes to the end of this list."""
+        """What is compared: what was measured in this run, the candidate first, then what was measured on registered models."""
         from airflow_mlops.operators.measures import values_of
         from airflow_mlops.operators.question import Numbers
 
-        inputs = attempt.inputs
-        assert inputs is not None  # noqa: S101 - resolved before anything is produced
-        metrics = [name for name, one in inputs.artifacts.items() if one.type == "metrics"]
-        return [Numbers(name, numbers) for name, numbers in values_of(attempt, metrics).items()]
+        artifacts = attempt.resolved.artifacts
+        measured = [name for name, one in artifacts.items() if one.type == "metrics"]
+        registered = [name for name in models_read(self) if name in artifacts]
+        values = values_of(attempt, [*measured, *registered])
+        return [Numbers(name, values[name]) for name in (*measured, *registered)]
 
     def _condition(self) -> Condition | None:
         from airflow_mlops.spec.cel_tree import ConditionError
@@ -235,8 +239,7 @@ class ApproveOperator(ReferenceOperator):
 
         if self.when is None:
             return None
-        inputs = self.program.inputs if self.program is not None else self.inputs or {}
-        names = frozenset((*inputs, PARAMS))
+        names = frozenset((*wires_of(self), PARAMS))
         try:
             return parse(self.when, names)
         except ConditionError as error:
@@ -248,6 +251,7 @@ class ApproveOperator(ReferenceOperator):
 def _thing(name: str, artifact: Artifact, attempt: Attempt) -> Thing:
     from airflow_mlops.artifacts import ReferenceRefused, origin_of
     from airflow_mlops.operators.links import PAGE, PAGES, query_of
+    from airflow_mlops.operators.models import version_of
     from airflow_mlops.operators.question import Thing
 
     page = maker = ""
@@ -259,4 +263,4 @@ def _thing(name: str, artifact: Artifact, attempt: Attempt) -> Thing:
         place, _ = origin
         page = f"{PAGES}/{PAGE}?{query_of(place, int(place.iteration) if place.iteration != '-' else -1)}"
         maker = place.step.replace(".", "/")
-    return Thing(name, artifact.type, artifact.uri, artifact.digest, artifact.size, page, maker)
+    return Thing(name, artifact.type, artifact.uri, artifact.digest, artifact.size, page, maker, version_of(artifact))

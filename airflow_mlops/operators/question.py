@@ -47,6 +47,7 @@ class Thing:
     :param name: what the approval calls it
     :param page: address of the page of the step that made it, below Airflow's own; empty if there is none
     :param maker: the step that made it
+    :param version: the registered model that it is: ``models:churn/3``
     """
 
     name: str
@@ -56,18 +57,25 @@ class Thing:
     size: int | None = None
     page: str = ""
     maker: str = ""
+    version: str = ""
 
 
-def body_of(numbers: Sequence[Numbers], values: Mapping[str, Any], things: Sequence[Thing]) -> str | None:
+def body_of(
+    numbers: Sequence[Numbers],
+    values: Mapping[str, Any],
+    things: Sequence[Thing],
+    absent: Mapping[str, str] | None = None,
+) -> str | None:
     """
     The text below the question.
 
     :param numbers: sets of numbers that stand side by side; of those after the first, what the first has more is shown, too
     :param values: parameters by name
     :param things: artifacts
+    :param absent: references to registered models that there are not yet, by name
     :return: ``None`` if there is nothing to show
     """
-    parts = [*_compared(numbers), *_parameters(values), *_artifacts(things)]
+    parts = [*_compared(numbers), *_absent(absent or {}), *_parameters(values), *_artifacts(things)]
     return "\n\n".join(parts) or None
 
 
@@ -93,6 +101,11 @@ def _against(value: float | None, first: Numbers, name: str) -> str:
     return f"{_number(value)} ({own - value:+.4g})"
 
 
+def _absent(models: Mapping[str, str]) -> Iterable[str]:
+    for name, reference in models.items():
+        yield f"{_code(name)}: there is no {_code(reference)} yet."
+
+
 def _parameters(values: Mapping[str, Any]) -> Iterable[str]:
     if values:
         yield _table(["parameter", "value"], [[_code(name), _code(_text(value))] for name, value in values.items()])
@@ -108,6 +121,7 @@ def _artifacts(things: Sequence[Thing]) -> Iterable[str]:
 
 def _artifact(thing: Thing) -> Iterable[str]:
     facts = [thing.type, *([_size(thing.size)] if thing.size is not None else [])]
+    facts += [_code(thing.version)] * bool(thing.version)
     facts += [f"made by [{_code(thing.maker)}]({thing.page})"] * bool(thing.page)
     yield f"- {_code(thing.name)}: {', '.join(facts)}"
     yield from (f"  - {_code(text)}" for text in (thing.uri, thing.digest))

@@ -32,13 +32,15 @@ steps:
     kind: train
     command: [sh, -c, 'printf weights > "$MLOPS_OUTPUT_MODEL"; echo "{\\"auc\\": 0.91}" > "$MLOPS_OUTPUT_METRICS"']
     outputs: {model: {type: model, file: m.bin}, metrics: metrics}
-  - name: champion
-    kind: evaluate
-    command: [sh, -c, 'echo "{\\"auc\\": 0.9}" > "$MLOPS_OUTPUT_METRICS"']
-    outputs: {metrics: metrics}
+  - name: before
+    kind: train
+    command: [sh, -c, 'printf old > "$MLOPS_OUTPUT_MODEL"; echo "{\\"auc\\": 0.9}" > "$MLOPS_OUTPUT_METRICS"']
+    outputs: {model: {type: model, file: m.bin}, metrics: metrics}
+  - {name: used, kind: register, inputs: {model: before.model, metrics: before.metrics}, model: signed, alias: champion}
   - name: sign-off
     kind: approve
-    inputs: {m: fit.metrics, champion: champion.metrics, model: fit.model}
+    needs: [used]
+    inputs: {m: fit.metrics, champion: "models:signed@champion", challenger: "models:signed@challenger", model: fit.model}
     subject: "Use a model with AUC {{ inputs.m.metadata.auc }}?"
     timeout: 1h
     default: reject
@@ -72,19 +74,22 @@ def asked(airflow: Standalone, dag: str = "signed", run: str | None = None) -> t
     def question() -> dict[str, Any] | None:
         if airflow.tasks(dag, run)["sign-off"] not in ("deferred", "awaiting_input"):
             return None
-        if AIRFLOW < (3, 3) and not is_looked_for(airflow, dag, run):
+        if not is_let_go(airflow, run):
             return None
         return dict(airflow.get(of(dag, run)))
 
     return run, airflow.until("the question", question)
 
 
-def is_looked_for(airflow: Standalone, dag: str, run: str) -> bool:
+def is_let_go(airflow: Standalone, run: str) -> bool:
     """
-    Whether the triggerer has found once that there is no answer. One that it finds at its first look may come before Airflow's scheduler has
-    dealt with the end of the worker's process, and is lost then: it fails the try, and the next one asks again.
+    Whether Airflow's scheduler has dealt with the end of the worker's process that asked. An answer that comes before is lost: it fails the try, and
+    the next one asks again.
     """
-    return any(str(line["event"]).endswith("starting") for line in airflow.task_log(dag, run, "sign-off"))
+    told = airflow.log.read_text(errors="replace").splitlines()
+    return any(
+        "Received executor event with state success" in line and run in line and "sign-off" in line for line in told
+    )
 
 
 def test_a_question_shows_what_it_is_about_and_is_answered_over_rest(airflow: Standalone) -> None:
@@ -93,6 +98,8 @@ def test_a_question_shows_what_it_is_about_and_is_answered_over_rest(airflow: St
     assert (question["options"], question["defaults"]) == (["Approve", "Reject"], ["Reject"])
     model = airflow.xcom("signed", run, "fit")["artifacts"]["model"]
     assert "| `auc` | 0.91 | 0.9 (+0.01) |" in question["body"]
+    assert "- `champion`: model, 3 B, `models:signed/1`" in question["body"]
+    assert "`challenger`: there is no `models:signed@challenger` yet." in question["body"]
     assert model["uri"] in question["body"] and model["digest"] in question["body"]
     answer = {"chosen_options": ["Approve"], "params_input": {"note": "seen"}}
     airflow.request("PATCH", of("signed", run), json=answer)
