@@ -41,7 +41,14 @@ if TYPE_CHECKING:
     from airflow_mlops.artifacts.file_store import protect
     from airflow_mlops.artifacts.generations import Claim, Try, generation_of
     from airflow_mlops.artifacts.instance import instance_id, known_instance
-    from airflow_mlops.artifacts.layout import Place, decode_component, encode_component, iteration_of, new_attempt_id
+    from airflow_mlops.artifacts.layout import (
+        Place,
+        decode_component,
+        encode_component,
+        iteration_of,
+        new_attempt_id,
+        origin_of,
+    )
     from airflow_mlops.artifacts.manifest import Manifest, OutputsSeal, Seal
     from airflow_mlops.artifacts.metrics import parse_metrics
     from airflow_mlops.artifacts.outputs import Collected, collect
@@ -74,7 +81,7 @@ _HOMES = {
     "file_store": ("protect",),
     "generations": ("Claim", "Try", "generation_of"),
     "instance": ("instance_id", "known_instance"),
-    "layout": ("Place", "decode_component", "encode_component", "iteration_of", "new_attempt_id"),
+    "layout": ("Place", "decode_component", "encode_component", "iteration_of", "new_attempt_id", "origin_of"),
     "manifest": ("Manifest", "OutputsSeal", "Seal"),
     "metrics": ("parse_metrics",),
     "outputs": ("Collected", "collect"),
@@ -133,6 +140,7 @@ __all__ = [
     "lay_claim",
     "new_attempt_id",
     "newest_claim",
+    "origin_of",
     "pack_source",
     "parse_metrics",
     "protect",

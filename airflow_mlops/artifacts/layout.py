@@ -32,6 +32,9 @@ _HASH_CHARACTERS = 40
 _CUT = "!-"
 """Marks a name that was cut: in a whole name, a letter follows every ``!``."""
 
+_BELOW_OUTPUTS = 8
+"""Parts of a key that stand before the path below an attempt's outputs."""
+
 
 def encode_component(text: str) -> str:
     """
@@ -185,3 +188,23 @@ class Place:
     def outputs_json_key(self, attempt: str) -> str:
         """The seal of what the attempt wrote."""
         return f"{self.attempt_key(attempt)}/{OUTPUTS_SEAL}"
+
+
+def origin_of(key: str) -> tuple[Place, str] | None:
+    """
+    What made an output: its place, and the path below its outputs, as a key of the store tells it.
+
+    :param key: of an artifact
+    :return: ``None`` for a key of something else, or one in which a name was cut
+    """
+    parts = key.split("/")
+    if len(parts) <= _BELOW_OUTPUTS or parts[_BELOW_OUTPUTS - 1] != OUTPUTS:
+        return None
+    names = [name for part in parts[:4] if (name := decode_component(part)) is not None]
+    generation, _, incarnation = parts[5].partition(".")
+    numbers = [generation, incarnation or "0", parts[4] if parts[4] != "-" else "0"]
+    if len(names) < 4 or not all(number.isascii() and number.isdigit() for number in numbers):  # noqa: PLR2004
+        return None
+    instance, pipeline, run, step = names
+    place = Place(instance, pipeline, run, step, parts[4], int(generation), int(incarnation or 0))
+    return place, "/".join(parts[_BELOW_OUTPUTS:])

@@ -19,6 +19,7 @@ WORDS = {
     "running": "running",
     "restarting": "running",
     "deferred": "running",
+    "awaiting_input": "asking",
     "up_for_reschedule": "running",
     "up_for_retry": "retrying",
     "success": "success",
@@ -31,11 +32,19 @@ WORDS = {
 }
 """States of tasks and runs as the command line calls them."""
 
-STYLES = {"running": "cyan", "retrying": "yellow", "success": "green", "failed": "bold red", "stopped": "yellow"}
+STYLES = {
+    "running": "cyan",
+    "retrying": "yellow",
+    "asking": "yellow",
+    "success": "green",
+    "failed": "bold red",
+    "stopped": "yellow",
+}
 MARKS = {
     "running": "▸",
     "starting": "▸",
     "retrying": "↻",
+    "asking": "?",
     "success": "✓",
     "failed": "✗",
     "stopped": "✗",

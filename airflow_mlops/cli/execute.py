@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +22,8 @@ from airflow_mlops.cli.session import INSTANCE, PREFIX, STORE, WORK_DIR, open_st
 from airflow_mlops.spec.outcome import OUTCOME
 
 if TYPE_CHECKING:
-    from airflow_mlops.cli.embedded import RunRequest, RunResult, TaskEvent
+    from airflow_mlops.cli.approvals import Answers
+    from airflow_mlops.cli.embedded import Question, Reply, RunRequest, RunResult, TaskEvent
     from airflow_mlops.cli.progress import Progress
     from airflow_mlops.spec import Pipeline
 
@@ -57,12 +58,16 @@ class Manner:
     :param jobs: how many steps run at a time; ``None`` for what the machine bears
     :param store: URL or folder of the store; ``None`` for the user's own
     :param as_json: print one JSON document in place of a report
+    :param approve: approvals that are given in advance, by step, or ``all``
+    :param reject: those that are refused in advance
     """
 
     jobs: int | None = None
     store: str | None = None
     timeout: timedelta | None = None
     as_json: bool = False
+    approve: Sequence[str] = ()
+    reject: Sequence[str] = ()
 
 
 def execute(job: Job, manner: Manner) -> int:
@@ -73,8 +78,13 @@ def execute(job: Job, manner: Manner) -> int:
     :raises CommandError: if it cannot be started
     """
     from airflow_mlops.cli import embedded
+    from airflow_mlops.cli.approvals import Answers, Prompt, can_prompt, in_advance, require_answers
 
     check_docker(job.pipeline)
+    answers = in_advance(job.pipeline, manner.approve, manner.reject)
+    can_ask = can_prompt() and not manner.as_json
+    if not can_ask:
+        require_answers(job.pipeline, answers, job.params)
     settings = run_settings(manner.store)
     store = open_store(settings[STORE])
     name = f"{job.pipeline.spec.name}-{job.step.replace('/', '-')}" if job.step else job.pipeline.spec.name
@@ -88,7 +98,7 @@ def execute(job: Job, manner: Manner) -> int:
         raise
     progress = _progress(job, manner, folder)
     try:
-        result = _run(request, folder, progress)
+        result = _run(request, folder, progress, Answers(answers, Prompt(progress) if can_ask else None))
     except embedded.EmbeddedError as error:
         raise CommandError(f"{job.pipeline.file}: {error} (see {folder / 'airflow.log'})") from error
     finally:
@@ -110,19 +120,21 @@ def execute(job: Job, manner: Manner) -> int:
     return SUCCESS if result.state == "success" else FAILED
 
 
-def _run(request: RunRequest, folder: Path, progress: Progress) -> RunResult:
+def _run(request: RunRequest, folder: Path, progress: Progress, answers: Answers) -> RunResult:
     from airflow_mlops.cli.embedded import run
     from airflow_mlops.cli.interrupts import noticed
 
     with noticed() as pressed:
+        stopped = False
         deadline = None if request.timeout is None else time.monotonic() + request.timeout
 
         def notice_stop() -> None:
-            nonlocal deadline
+            nonlocal deadline, stopped
             late = deadline is not None and time.monotonic() > deadline
             if late:
                 deadline = None
             if pressed() or late:
+                stopped = True
                 progress.on_stop()
 
         def on_event(event: TaskEvent) -> None:
@@ -136,7 +148,11 @@ def _run(request: RunRequest, folder: Path, progress: Progress) -> RunResult:
             notice_stop()
             progress.on_tick()
 
-        return run(request, folder, on_event=on_event, on_tick=on_tick)
+        def on_question(question: Question | None) -> Reply | None:
+            notice_stop()
+            return None if stopped else answers.reply(question)
+
+        return run(request, folder, on_event=on_event, on_tick=on_tick, on_question=on_question)
 
 
 def _forget(folder: Path) -> None:

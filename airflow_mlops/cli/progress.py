@@ -36,6 +36,12 @@ class Progress(Protocol):
     def on_stop(self) -> None:
         """Somebody pressed Ctrl-C; the steps that run are being stopped."""
 
+    def pause(self) -> None:
+        """Somebody is asked something; the terminal is theirs."""
+
+    def resume(self) -> None:
+        """Nobody is asked any more."""
+
     def close(self) -> None:
         """The run is over."""
 
@@ -84,6 +90,12 @@ class Lines:
             self._stopping = True
             self._print(STOPPING)
 
+    def pause(self) -> None:
+        """Nothing moves that would have to stand still."""
+
+    def resume(self) -> None:
+        """Nothing stood still."""
+
     def close(self) -> None:
         """All is printed."""
 
@@ -109,7 +121,7 @@ class Live:
         self._took: dict[tuple[str, int], float] = {}
         self._drawn = 0.0
         self._reason = ""
-        self._stopping = False
+        self._stopping = self._paused = False
         self._live = RichLive(
             self._drawing(),
             console=console,
@@ -150,7 +162,20 @@ class Live:
     def on_stop(self) -> None:
         """Say so in place of how to stop."""
         self._stopping = True
+        self.resume()
         self._draw()
+
+    def pause(self) -> None:
+        """Take the display away; what changes meanwhile is noted."""
+        self._paused = True
+        self._live.stop()
+
+    def resume(self) -> None:
+        """Have it back, with what has changed."""
+        if self._paused:
+            self._paused = False
+            self._live.start()
+            self._draw()
 
     def close(self) -> None:
         """Take the display away; the report comes in its place."""
@@ -158,6 +183,8 @@ class Live:
 
     def _draw(self) -> None:
         self._drawn = time.monotonic()
+        if self._paused:
+            return
         self._live.update(self._drawing(), refresh=True)
 
     def _drawing(self) -> RenderableType:
@@ -167,7 +194,7 @@ class Live:
         room = max(self._console.height - 3, 3)
         shown = list(self._states)
         if len(shown) > room:
-            order = {"failed": 0, "running": 1, "starting": 1, "retrying": 1}
+            order = {"failed": 0, "asking": 1, "running": 1, "starting": 1, "retrying": 1}
             chosen = sorted(shown, key=lambda key: order.get(self._states[key], 2))[:room]
             shown = [key for key in shown if key in set(chosen)]
         width = min(max((len(step_name(*key)) for key in shown), default=0), 50)

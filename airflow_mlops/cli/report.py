@@ -84,8 +84,12 @@ def _table(console: Console, outcome: Outcome) -> None:
 
 def _found(step: StepOutcome, console: Console) -> list[str]:
     """What a step found out, in lines."""
+    from airflow_mlops.spec.verdicts import answer_told
+
     if step.kind == "gate":
         return _verdict(step, console)
+    if step.kind == "approve":
+        return [looks.shortened(answer_told(step.parameters), _CONDITION)]
     return _filled(_metrics(step), _COLUMN if console.width >= _WIDE else 0)
 
 

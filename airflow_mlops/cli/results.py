@@ -160,14 +160,14 @@ def _outcome(task: TaskResult, place: Place, store: Store) -> StepOutcome:
 
 
 def _verdict(step: StepOutcome, store: Store, place: Place) -> Manifest | None:
-    """What a gate found that did not open: it is committed all the same."""
+    """What a gate found that did not open, and why a person said no: it is committed all the same."""
     from airflow_mlops.artifacts import all_generations, find_committed
 
     if step.state not in ("failed", "skipped"):
         return None
     newest = next(iter(all_generations(store, place)), None)
     found = find_committed(store, newest) if newest is not None else None
-    return found[0] if found is not None and found[0].kind == "gate" else None
+    return found[0] if found is not None and found[0].kind in ("gate", "approve") else None
 
 
 def _explain(step: StepOutcome, task: TaskResult, place: Place, store: Store) -> None:

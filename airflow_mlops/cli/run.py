@@ -47,6 +47,13 @@ def manner_options(command: Command) -> Command:
             click.option(
                 "--timeout", metavar="TIME", callback=read_duration, help="Stop the run after this time: 90s, 15m, 2h."
             ),
+            click.option(
+                "--approve",
+                metavar="STEP",
+                multiple=True,
+                help="Approve what a step of kind approve will ask, or all that such steps ask: all.",
+            ),
+            click.option("--reject", metavar="STEP", multiple=True, help="Reject it."),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else."),
         )
     ):
@@ -70,13 +77,15 @@ def run(
     jobs: int | None,
     store: str | None,
     timeout: timedelta | None,
+    approve: tuple[str, ...],
+    reject: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """
     Run a pipeline on this machine and show what it made.
 
     Airflow's own scheduler runs the steps, with the operators that an Airflow in production would use. Ctrl-C stops
-    them.
+    them. What a step of kind approve asks is answered on the terminal.
 
     Exit codes: 0 success, 1 the pipeline failed, 2 bad usage or spec, 130 stopped.
     """
@@ -86,4 +95,4 @@ def run(
 
     pipeline = load_pipeline(spec, environment=environment, runtime=runtime)
     job = Job(pipeline, read_params(pipeline, params), environment, runtime)
-    ctx.exit(execute(job, Manner(jobs, store, timeout, as_json)))
+    ctx.exit(execute(job, Manner(jobs, store, timeout, as_json, approve, reject)))

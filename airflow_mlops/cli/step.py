@@ -49,6 +49,8 @@ def step(
     jobs: int | None,
     store: str | None,
     timeout: timedelta | None,
+    approve: tuple[str, ...],
+    reject: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """
@@ -91,7 +93,7 @@ def step(
         lambda folder: write_spec(folder, pipeline, chosen, sources, values),
         "/".join(chosen.path),
     )
-    ctx.exit(execute(job, Manner(jobs, store, timeout, as_json)))
+    ctx.exit(execute(job, Manner(jobs, store, timeout, as_json, approve, reject)))
 
 
 def _check_kind(chosen: Step) -> None:

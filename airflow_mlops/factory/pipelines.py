@@ -85,7 +85,9 @@ def build_dag(pipeline: Pipeline) -> DAG:
 
 def _may_skip_itself(step: Step) -> bool:
     """Whether a step may end as skipped although nothing before it was. An operator of Airflow's may do anything."""
-    return step.spec.kind == "operator" or (step.spec.kind == "gate" and step.spec.on_fail == "skip")
+    spec = step.spec
+    skips = {"operator": True, "gate": spec.on_fail == "skip", "approve": spec.on_reject == "skip"}
+    return skips.get(spec.kind, False)
 
 
 def _optional(**arguments: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_mlops.factory.callbacks import CallbackFactory
     from airflow_mlops.spec.graph import Input, Pipeline, Step
+    from airflow_mlops.spec.models import StepSpec
 
 OPERATOR_MODULES = {
     "process": "airflow_mlops.operators.process",
@@ -28,6 +29,7 @@ KINDS_WITHOUT_PROGRAM = {
     "operator": ("references", "WrappedOperator"),
     "gate": ("gate", "GateOperator"),
     "pick": ("pick", "PickOperator"),
+    "approve": ("approve", "ApproveOperator"),
     "register": ("register", "RegisterOperator"),
 }
 """Kinds whose steps run no program of ours, with module and class of their operator."""
@@ -80,6 +82,8 @@ class TaskFactory:
             return operator(model=spec.model, alias=spec.alias, description=spec.description, **arguments)
         if spec.kind == "pick":
             return operator(by=spec.by, choice=step.choice, outputs=spec.outputs, **arguments)
+        if spec.kind == "approve":
+            return operator(**_question(spec), **arguments)
         call = spec.operator
         assert call is not None  # noqa: S101 - the kind demands it
         return operator(class_path=call.class_, arguments=call.arguments, outputs=spec.outputs, **arguments)
@@ -155,3 +159,15 @@ def _wire(item: Input) -> StepInput | ModelInput:
     if item.model is not None:
         return ModelInput(item.model, item.optional, item.stage)
     return StepInput(".".join(item.step), item.output, item.optional, item.stage)
+
+
+def _question(spec: StepSpec) -> dict[str, Any]:
+    """What an approval has of its own."""
+    return {
+        "subject": spec.subject,
+        "assignees": spec.assignees,
+        "default": spec.default,
+        "on_reject": spec.on_reject,
+        "when": spec.when,
+        "step_timeout": spec.timeout,
+    }

@@ -88,6 +88,12 @@ class Attempt:
             folder.mkdir(parents=True, exist_ok=True)
 
     @property
+    def resolved(self) -> ResolvedInputs:
+        """The inputs, of an attempt that has come to them."""
+        assert self.inputs is not None  # noqa: S101 - resolved before anything that asks for them is begun
+        return self.inputs
+
+    @property
     def key(self) -> str:
         """The attempt's folder in the store."""
         return self.identity.place.attempt_key(self.id)

@@ -47,7 +47,7 @@ class StepTimeout(StepFailure):
     """The program ran longer than the step's timeout."""
 
     failure_class = "timeout"
-    budget = "retries"
+    budget: ClassVar[Budget | None] = "retries"
 
     @classmethod
     def after(cls, task_id: str, timeout: timedelta | None) -> StepTimeout:
@@ -62,6 +62,12 @@ class StepTimeout(StepFailure):
         """The failure of a step that Airflow has given no more time."""
         seconds = timeout.total_seconds() if timeout is not None else 0
         return cls(f"step '{task_id}' took longer than its execution_timeout of {seconds:g} s and was stopped")
+
+
+class Unanswered(StepTimeout):
+    """Nobody has answered an approval in time. To ask again is for a person to decide."""
+
+    budget = None
 
 
 class OutputsRefused(StepFailure):
@@ -93,6 +99,12 @@ class GateClosed(StepFailure):
     """A condition of a gate does not hold. Whatever was measured would be the same in another try."""
 
     failure_class = "gate-closed"
+
+
+class Rejected(StepFailure):
+    """Somebody has rejected what an approval asked for."""
+
+    failure_class = "rejected"
 
 
 class NoWinner(StepFailure):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_mlops.operators.failures import BadStep, GateClosed
+from airflow_mlops.operators.model_inputs import models_read, with_optional_models
+from airflow_mlops.operators.preparation import wires_of
 from airflow_mlops.operators.references import ReferenceOperator
 from airflow_mlops.spec.gates import PARAMS
 from airflow_mlops.spec.verdicts import as_document, told
@@ -48,7 +50,7 @@ class GateOperator(ReferenceOperator):
         no_champion: NoChampion | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**{**kwargs, "inputs": _with_optional_models(kwargs.get("inputs"))})
+        super().__init__(**{**kwargs, "inputs": with_optional_models(kwargs.get("inputs"))})
         if on_fail not in ("fail", "skip"):
             raise BadStep(f"step '{self.task_id}': on_fail is {on_fail!r}; expected 'fail' or 'skip'")
         if no_champion not in ("open", "close", None):
@@ -58,7 +60,7 @@ class GateOperator(ReferenceOperator):
         self.on_fail = on_fail
         if self.program is None:  # a spec's were looked at when it was read
             self._conditions()
-            if no_champion is None and (aliases := [model for model in self._models().values() if "@" in model]):
+            if no_champion is None and (aliases := [model for model in models_read(self).values() if "@" in model]):
                 raise BadStep(
                     f"step '{self.task_id}' reads {aliases[0]}, which there is not before the first model has it; "
                     "expected no_champion='open' or no_champion='close'"
@@ -70,13 +72,12 @@ class GateOperator(ReferenceOperator):
         """Look at every condition, whatever the others said."""
         from airflow_mlops.operators.measures import values_of
 
-        values = {PARAMS: names["params"], **values_of(attempt, self._inputs())}
-        absent = {name: model for name, model in self._models().items() if name not in values}
+        values = {PARAMS: names["params"], **values_of(attempt, wires_of(self))}
+        absent = {name: model for name, model in models_read(self).items() if name not in values}
         found = [as_document(self._look(condition, values, absent)) for condition in self._conditions()]
         for verdict in found:
             self.log.info("%s: %s", "Holds" if verdict["holds"] else "Does not hold", told(verdict))
-        assert attempt.inputs is not None  # noqa: S101 - resolved before anything is produced
-        read = {name: item.metadata.get("version") for name, item in attempt.inputs.artifacts.items()}
+        read = {name: item.metadata.get("version") for name, item in attempt.resolved.artifacts.items()}
         versions = {name: number for name, number in read.items() if isinstance(number, int)}
         verdict = {"passed": all(one["holds"] for one in found), "conditions": found}
         return {}, {**verdict, **({"versions": versions} if versions else {})}
@@ -88,14 +89,6 @@ class GateOperator(ReferenceOperator):
         for name in sorted(condition.names & absent.keys()):
             return Verdict(condition.text, self.no_champion == "open", {}, f"there is no {absent[name]} yet")
         return condition.look(values)
-
-    def _models(self) -> dict[str, str]:
-        """The registered models that it reads, by the name of the input."""
-        from airflow_mlops.operators.preparation import wires_of
-        from airflow_mlops.operators.resolve import model_reference, normalise_input
-
-        found = {name: model_reference(normalise_input(name, wire).source) for name, wire in wires_of(self).items()}
-        return {name: model for name, model in found.items() if model is not None}
 
     def conclude(self, reference: Mapping[str, Any]) -> None:
         """
@@ -113,31 +106,16 @@ class GateOperator(ReferenceOperator):
             raise AirflowSkipException(message)
         raise GateClosed(message)
 
-    def _inputs(self) -> list[str]:
-        return list(self.program.inputs if self.program is not None else self.inputs or {})
-
     def _conditions(self) -> list[Condition]:
         from airflow_mlops.spec.cel_tree import ConditionError
         from airflow_mlops.spec.conditions import parse
 
         if not self.require:
             raise BadStep(f"step '{self.task_id}' requires nothing; expected require=['m.accuracy >= 0.93']")
-        names = frozenset((*self._inputs(), PARAMS))
+        names = frozenset((*wires_of(self), PARAMS))
         try:
             return [parse(text, names) for text in self.require]
         except ConditionError as error:
             raise BadStep(
                 f"step '{self.task_id}': a condition is none, column {error.column}: {error}; it may speak of {', '.join(sorted(names))}"
             ) from error
-
-
-def _with_optional_models(inputs: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Inputs of a hand-written DAG, where a registered model that there is not yet is no reason not to look at the rest."""
-    if inputs is None:
-        return None
-    from airflow_mlops.operators.resolve import model_reference
-
-    return {
-        name: {"from": value, "optional": True} if "@" in (model_reference(value) or "") else value
-        for name, value in inputs.items()
-    }

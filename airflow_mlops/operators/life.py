@@ -44,6 +44,7 @@ from airflow_mlops.operators.failures import (
 )
 from airflow_mlops.operators.identity import TaskIdentity
 from airflow_mlops.operators.keeping import keep, remember
+from airflow_mlops.operators.models import version_of
 from airflow_mlops.operators.policy import check_runtime
 from airflow_mlops.operators.preparation import invocation_of, names_of, parameters_of, seal_of, wires_of
 from airflow_mlops.operators.publish import commit_outputs, commit_references
@@ -248,10 +249,8 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
 def _say_versions(operator: StepOperator, inputs: ResolvedInputs) -> None:
     """Log which versions registered models are."""
     for name, artifact in inputs.artifacts.items():
-        if "version" in artifact.metadata and "model" in artifact.metadata:
-            operator.log.info(
-                "Input %s is models:%s/%s", name, artifact.metadata["model"], artifact.metadata["version"]
-            )
+        if version := version_of(artifact):
+            operator.log.info("Input %s is %s", name, version)
 
 
 def _run(operator: StepOperator, attempt: Attempt) -> Ended:

@@ -23,8 +23,7 @@ def values_of(attempt: Attempt, names: Collection[str]) -> dict[str, Any]:
 
     :raises BadStep: if an input has no values
     """
-    inputs = attempt.inputs
-    assert inputs is not None  # noqa: S101 - resolved before anything is produced
+    inputs = attempt.resolved
     try:
         return {
             **{name: value for name, value in inputs.parameters.items() if name in names},

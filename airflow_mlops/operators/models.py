@@ -26,6 +26,12 @@ def registry_of(attempt: Attempt) -> ModelRegistry:
     return open_registry(attempt.settings, attempt.store, attempt.identity.instance)
 
 
+def version_of(artifact: Artifact) -> str:
+    """The registered model that an input is, by its number: ``models:churn/3``; empty for what is none."""
+    known = artifact.metadata
+    return f"models:{known['model']}/{known['version']}" if "version" in known and "model" in known else ""
+
+
 def registered(name: str, reference: str, registry: ModelRegistry, *, optional: bool) -> Artifact | None:
     """
     The version that a reference means now; ``None`` where no version has the alias yet and a step can do without. An alias, or a number, that

@@ -72,8 +72,7 @@ class PickOperator(ReferenceOperator):
         self, context: Any, names: Mapping[str, Any], attempt: Attempt
     ) -> tuple[dict[str, Artifact], dict[str, Any]]:
         """Compare the candidates and hand on what the best one made."""
-        inputs = attempt.inputs
-        assert inputs is not None  # noqa: S101 - resolved before anything is produced
+        inputs = attempt.resolved
         if not inputs.artifacts and not inputs.parameters:
             raise AirflowSkipException(f"step '{self.task_id}' is skipped, since all its candidates were")
         compared = self._compared(attempt)
@@ -116,8 +115,7 @@ class PickOperator(ReferenceOperator):
         return (value, "") if math.isfinite(value) else (None, f"{value} is no finite number")
 
     def _handed_on(self, winner: Candidate, attempt: Attempt) -> tuple[dict[str, Artifact], dict[str, Any]]:
-        inputs = attempt.inputs
-        assert inputs is not None  # noqa: S101 - resolved before anything is produced
+        inputs = attempt.resolved
         artifacts, parameters = {}, {}
         for name, source in winner.outputs.items():
             if source in inputs.artifacts:

@@ -59,6 +59,16 @@ class ReferenceOperator(StepOperator):
         :param reference: what is handed on in XCom
         """
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        """
+        Go on where an operator within this one deferred itself: :meth:`produce` is called again and finds what Airflow would call on that one
+        under ``mlops_resume`` in the context.
+        """
+        try:
+            return self._live({**context, "mlops_resume": (next_method, next_kwargs)})
+        except (StepFailure, AirflowFailException) as failure:
+            raise self._told_to_airflow(failure)  # noqa: B904
+
     def _live(self, context: Any) -> dict[str, Any]:
         """The life of a step without a program; see :func:`airflow_mlops.operators.life.live_by_reference`."""
         from airflow_mlops.operators.life import live_by_reference
@@ -152,7 +162,7 @@ class WrappedOperator(ReferenceOperator):
         resumed = context.get("mlops_resume")
         started = time.monotonic()
         try:
-            result = _run_inner(inner, context) if resumed is None else inner.resume_execution(*resumed, context)
+            result = run_inner(inner, context) if resumed is None else inner.resume_execution(*resumed, context)
         except CONTROL_FLOW:
             raise
         except Exception as error:
@@ -167,16 +177,6 @@ class WrappedOperator(ReferenceOperator):
         super().on_kill()
         if self._inner is not None:
             self._inner.on_kill()
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
-        """Go on where the operator deferred itself: what Airflow would call on it is called on it."""
-        from airflow_mlops.operators.life import live_by_reference
-
-        resumed = {**context, "mlops_resume": (next_method, next_kwargs)}
-        try:
-            return live_by_reference(self, resumed)
-        except (StepFailure, AirflowFailException) as failure:
-            raise self._told_to_airflow(failure)  # noqa: B904
 
     def _make(self, names: Mapping[str, Any], attempt: Attempt) -> Any:
         allowed = attempt.settings.allowed_operators
@@ -220,8 +220,8 @@ class WrappedOperator(ReferenceOperator):
         return artifacts, parameters
 
 
-def _run_inner(inner: Any, context: Any) -> Any:
-    """Execute an operator from within another one. It may defer itself; Airflow then comes back to :meth:`WrappedOperator.resume_execution`."""
+def run_inner(inner: Any, context: Any) -> Any:
+    """Execute an operator from within another one. It may defer itself; Airflow then comes back to :meth:`ReferenceOperator.resume_execution`."""
     from airflow.sdk.bases.operator import ExecutorSafeguard
 
     token = ExecutorSafeguard.tracker.set(inner)

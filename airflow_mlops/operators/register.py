@@ -86,8 +86,7 @@ class RegisterOperator(ReferenceOperator):
     def _inputs(self, attempt: Attempt) -> tuple[Artifact, dict[str, float]]:
         from airflow_mlops.operators.measures import values_of
 
-        inputs = attempt.inputs
-        assert inputs is not None  # noqa: S101 - resolved before anything is produced
+        inputs = attempt.resolved
         models = [item for item in inputs.artifacts.values() if item.type == "model"]
         if len(models) != 1:
             raise BadStep(f"step '{self.task_id}' has {len(models)} models as inputs; expected one")

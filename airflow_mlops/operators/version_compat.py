@@ -59,6 +59,13 @@ def _sdk(before_3_2: str) -> Any:
     return import_module("airflow.sdk" if AIRFLOW_V_3_2_PLUS else before_3_2)
 
 
+def deferral_failed() -> type[Exception]:
+    """What a task raises that is resumed after its trigger has failed."""
+    home = "airflow.sdk.exceptions" if AIRFLOW_V_3_2_PLUS else "airflow.exceptions"
+    found: type[Exception] = import_module(home).TaskDeferralError
+    return found
+
+
 def cron_timetable(cron: str, zone: str | None, start: datetime | None) -> Any:
     """
     The timetable that Airflow would make of ``schedule=cron``, in a time zone of its own.

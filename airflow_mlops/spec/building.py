@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_mlops.spec.gates import CONDITIONAL_KINDS
 from airflow_mlops.spec.graph import Group, Input, Step, StepPath
 from airflow_mlops.spec.model_names import SCHEME
 from airflow_mlops.spec.models import GroupSpec, PipelineSpec, StepSpec
@@ -209,9 +210,9 @@ class Builder:
             self._report(
                 where, f"input '{name}' asks for type {spec.type}, but '{spec.from_}' is a model; expected no 'type'"
             )
-        # A gate has a word of its own for a model that there is not yet.
-        is_gate = isinstance(entry.node, Step) and entry.node.spec.kind == "gate"
-        is_optional = spec.optional or (is_gate and "@" in spec.from_)
+        # A gate has a word of its own for a model that there is not yet, and an approval says so.
+        looks = isinstance(entry.node, Step) and entry.node.spec.kind in CONDITIONAL_KINDS
+        is_optional = spec.optional or (looks and "@" in spec.from_)
         return Input((), "", "model", is_optional, spec.stage, spec.from_)
 
     def _check_type(self, entry: Entry, name: str, spec: InputSpec, output: Output) -> None:

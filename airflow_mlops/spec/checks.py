@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlops.spec.containers import check_container
 from airflow_mlops.spec.demands import DEMANDS
 from airflow_mlops.spec.documents import KEY
-from airflow_mlops.spec.gates import Gate
+from airflow_mlops.spec.gates import CONDITIONAL_KINDS, Conditions
 from airflow_mlops.spec.models import CONTAINER_RUNTIMES, PROGRAM_KINDS, STEP_KEYS, StepSpec
 from airflow_mlops.spec.parts import PARAMETER_TYPES, Output
 from airflow_mlops.spec.problems import did_you_mean, one_of
@@ -31,6 +31,7 @@ _ALLOWED: dict[str, frozenset[str]] = {
     "gate": _ALWAYS | {"params", "inputs", "require", "on_fail", "no_champion"},
     "register": _ALWAYS | {"inputs", "model", "alias"},
     "pick": _ALWAYS | {"from_", "by", "outputs"},
+    "approve": _ALWAYS | {"params", "inputs", "timeout", "subject", "assignees", "default", "on_reject", "when"},
 }
 _NOT_FOR_PROGRAMS = frozenset().union(*_ALLOWED.values()) - _ALWAYS - {"params", "inputs", "outputs", "timeout"}
 _RESERVED_PREFIX = "MLOPS_"
@@ -76,14 +77,15 @@ class Checks:
                 self._say(step, keys, message)
         if step.spec.kind in PROGRAM_KINDS:
             self._check_program(step)
-        elif step.spec.kind == "gate":
-            self._check_gate(step)
+        elif step.spec.kind in CONDITIONAL_KINDS:
+            self._check_conditions(step)
 
-    def _check_gate(self, step: Step) -> None:
-        gate = Gate(step, self._params, self._builder.outputs_read(step), partial(self._builder.is_broken, step))
-        for keys, message in gate.problems():
+    def _check_conditions(self, step: Step) -> None:
+        is_broken = partial(self._builder.is_broken, step)
+        conditions = Conditions(step, self._params, self._builder.outputs_read(step), is_broken)
+        for keys, message in conditions.problems():
             self._say(step, keys, message)
-        step.spec.params = list(dict.fromkeys([*step.spec.params, *gate.params]))
+        step.spec.params = list(dict.fromkeys([*step.spec.params, *conditions.params]))
 
     def _say(self, step: Step, keys: Location, message: str) -> None:
         self._report((*step.location, *keys), message)
@@ -256,16 +258,15 @@ def _allowed_for(kind: str) -> frozenset[str]:
 
 
 def _templates(spec: StepSpec) -> Iterator[tuple[Location, str]]:
-    if spec.image is not None:
-        yield ("image",), spec.image
+    for key in ("image", "uri", "subject"):
+        if (text := getattr(spec, key)) is not None:
+            yield (key,), text
     for index, text in enumerate(spec.command):
         yield ("command", index), text
     for index, text in enumerate(spec.args):
         yield ("args", index), text
     for name, text in spec.env.items():
         yield ("env", name), text
-    if spec.uri is not None:
-        yield ("uri",), spec.uri
     if spec.outputs and spec.kind == "operator":
         for name, output in spec.outputs.items():
             if output.uri is not None:

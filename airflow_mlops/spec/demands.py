@@ -85,6 +85,15 @@ def _gate(step: Step, broken: Broken) -> Demand:
         )
 
 
+def _approve(step: Step, broken: Broken) -> Demand:
+    spec = step.spec
+    if spec.default is not None and spec.timeout is None and not broken(step, "timeout"):
+        yield (
+            ("default", KEY),
+            f"step '{spec.name}' has a 'default', which is the answer after its 'timeout'; expected a 'timeout', too, such as 'timeout: 3d'",
+        )
+
+
 def _pick(step: Step, broken: Broken) -> Demand:
     spec = step.spec
     if len(spec.from_) < 2 and not broken(step, "from"):
@@ -149,6 +158,7 @@ DEMANDS: dict[str, Callable[[Step, Broken], Demand]] = {
     "import": _import,
     "gate": _gate,
     "pick": _pick,
+    "approve": _approve,
     "register": _register,
 }
 """By kind: where a step is not what its kind demands, and what to say about it."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the conditions of a ``gate`` may speak of, found out when the spec is read: a gate that can never open should not wait for its run."""
+"""What conditions of a step may speak of, found out when the spec is read: a gate that can never open should not wait for its run."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ RESERVED = frozenset(
 PARAMS = "params"
 """The name by which a condition reads the parameters of the pipeline."""
 
+CONDITIONAL_KINDS = ("gate", "approve")
+"""Those whose steps have conditions."""
+
 Finding = tuple[tuple[Any, ...], str]
 
 
-class Gate:
+class Conditions:
     """
-    The conditions of one step of kind ``gate``.
+    The conditions of one step: those that a ``gate`` requires, or the one of which an ``approve`` makes it depend whether it asks.
 
     :param params: names of the parameters that the pipeline declares
     :param outputs: what the producers of the step's inputs declare, by input; those that are known
@@ -53,32 +56,40 @@ class Gate:
     def problems(self) -> Iterator[Finding]:
         """What is wrong, by the path below the step."""
         spec = self._step.spec
-        yield from self._odd_inputs()
-        names = frozenset((*spec.inputs, PARAMS))
-        if names & RESERVED:
+        if spec.kind == "gate":
+            yield from self._odd_inputs()
+            yield from self._unsaid()
+        yield from self._hidden_params()
+        if spec.inputs.keys() & RESERVED:
             return
         for index, text in enumerate(spec.require):
-            try:
-                paths = parse(text, names).paths
-            except ConditionError as error:
-                near = f"; expected a condition over {one_of(sorted(names))}"
-                yield (
-                    ("require", index),
-                    f"condition of step '{spec.name}', column {error.column}: {error}{near if 'undeclared' in str(error) else ''}",
-                )
-                continue
-            for path in paths:
-                if message := self._problem(path):
-                    yield ("require", index), f"condition of step '{spec.name}': {message}"
+            yield from self._condition(("require", index), text)
+        if spec.when is not None:
+            yield from self._condition(("when",), spec.when)
+
+    def _condition(self, where: tuple[Any, ...], text: str) -> Iterator[Finding]:
+        spec = self._step.spec
+        names = frozenset((*spec.inputs, PARAMS))
+        try:
+            paths = parse(text, names).paths
+        except ConditionError as error:
+            near = f"; expected a condition over {one_of(sorted(names))}"
+            yield (
+                where,
+                f"condition of step '{spec.name}', column {error.column}: {error}{near if 'undeclared' in str(error) else ''}",
+            )
+            return
+        for path in paths:
+            if message := self._problem(path):
+                yield where, f"condition of step '{spec.name}': {message}"
 
     def _odd_inputs(self) -> Iterator[Finding]:
+        """Inputs that a gate has no use for; of an approval, those are shown."""
         for name, item in self._step.inputs.items():
-            if not _can_be_read(item):
-                yield (
-                    ("inputs", name, "from"),
-                    f"input '{name}' is a {item.type}, which no condition can read; expected metrics, a parameter or a registered model",
-                )
-        yield from self._unsaid()
+            if not readable(item):
+                yield ("inputs", name, "from"), f"input '{name}' is {_unreadable(item)}"
+
+    def _hidden_params(self) -> Iterator[Finding]:
         for name in sorted(RESERVED & self._step.spec.inputs.keys()):
             yield ("inputs", name), f"input '{name}' has a name that CEL keeps for itself; expected another name"
         if PARAMS in self._step.spec.inputs:
@@ -108,8 +119,11 @@ class Gate:
         if root == PARAMS:
             return self._param(path)
         item = self._step.inputs.get(root)
-        if item is None or not _can_be_read(item):
+        if item is None:
             return None
+        if not readable(item):
+            # That a gate has such an input is told already.
+            return None if self._step.spec.kind == "gate" else f"'{root}' is {_unreadable(item)}"
         is_measured = item.type == "metrics" or item.model is not None
         return self._metric(root, path, item) if is_measured else _parameter(path, item, rest)
 
@@ -136,8 +150,13 @@ class Gate:
         return None
 
 
-def _can_be_read(item: Input) -> bool:
+def readable(item: Input) -> bool:
+    """Whether a condition can read an input."""
     return item.type == "metrics" or item.type in PARAMETER_TYPES or item.model is not None
+
+
+def _unreadable(item: Input) -> str:
+    return f"a {item.type}, which no condition can read; expected metrics, a parameter or a registered model"
 
 
 def _parameter(path: Path, item: Input, rest: Path) -> str | None:

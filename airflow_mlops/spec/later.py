@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-LATER_KINDS = frozenset(("approve", "serve"))
+LATER_KINDS = frozenset(("serve",))
 LATER_RULES = frozenset(("foreach", "choose"))
 """Keys that make a group follow a rule."""
 
@@ -14,7 +14,6 @@ LATER_STEP_KEYS = LATER_RULES | frozenset(
         "replicas",
         "rollout",
         "smoke",
-        "when",
         "otherwise",
     )
 )

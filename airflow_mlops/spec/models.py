@@ -25,8 +25,10 @@ from airflow_mlops.spec.parts import (
     ARTIFACT_TYPES,
     DEFAULT_GRACE,
     PARAMETER_TYPES,
+    Answer,
     ArtifactType,
     AssetName,
+    Assignee,
     Backoff,
     BestBy,
     Command,
@@ -67,13 +69,23 @@ from airflow_mlops.spec.scheduling import AnySchedule, Deadline, RunCallbacks, S
 API_VERSION = "mlops/v1"
 
 Kind = Literal[
-    "preprocess", "train", "evaluate", "predict", "container", "operator", "import", "gate", "pick", "register"
+    "preprocess",
+    "train",
+    "evaluate",
+    "predict",
+    "container",
+    "operator",
+    "import",
+    "gate",
+    "pick",
+    "approve",
+    "register",
 ]
 Runtime = Literal["process", "docker", "kubernetes"]
 CONTAINER_RUNTIMES = ("docker", "kubernetes")
 """Those that run the program in an image."""
 PROGRAM_KINDS = ("preprocess", "train", "evaluate", "predict", "container")
-KINDS = (*PROGRAM_KINDS, "operator", "import", "gate", "pick", "register")
+KINDS = (*PROGRAM_KINDS, "operator", "import", "gate", "pick", "approve", "register")
 
 _BACKOFF = Backoff()
 _RESOURCES = Resources()
@@ -105,7 +117,10 @@ class StepOptions(SpecModel):
         description="Further tries after the infrastructure has failed; absent: what the deployment says",
     )
     backoff: Backoff = Field(default_factory=lambda: _BACKOFF, description="Wait between tries")
-    timeout: Duration | None = Field(default=None, description="How long the program may run: 90s, 15m, 1h30m, 2d")
+    timeout: Duration | None = Field(
+        default=None,
+        description="How long the program may run, or how long a step of kind `approve` waits for an answer: 90s, 15m, 1h30m, 2d",
+    )
     checkpoint: bool = Field(default=False, description="Whether /mlops/checkpoint outlives a failed attempt")
     stop_grace: Duration = Field(
         default=DEFAULT_GRACE,
@@ -238,6 +253,27 @@ class StepSpec(StepOptions):
     )
     by: BestBy | None = Field(
         default=None, description="What a step of kind `pick` compares its candidates by: `max(score.metrics.auc)`"
+    )
+    subject: Text | None = Field(
+        default=None, description="What a step of kind `approve` asks (template); absent: `Approve <pipeline>: <step>?`"
+    )
+    assignees: list[Assignee] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Who may answer a step of kind `approve`; absent: whoever may answer for this DAG in Airflow",
+    )
+    default: Answer | None = Field(
+        default=None,
+        description="The answer of a step of kind `approve` when nobody has given one in time; absent: it fails",
+    )
+    on_reject: OnFail = Field(
+        default="fail",
+        description="What a rejection does: `fail` fails the run, `skip` skips the steps that come after",
+    )
+    when: Text | None = Field(
+        default=None,
+        description="When a step of kind `approve` asks: a condition in CEL over its inputs and `params`, such as `params.ask == true`; "
+        "if it does not hold, the step is passed without asking",
     )
     display_name: DisplayName | None = Field(default=None, description="Name that Airflow shows in place of `name`")
 

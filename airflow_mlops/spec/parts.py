@@ -44,6 +44,7 @@ OutputType = Literal[
 Digest = Literal["content", "etag", "none"]
 OnDrain = Literal["detach", "stop"]
 OnFail = Literal["fail", "skip"]
+Answer = Literal["approve", "reject"]
 NoChampion = Literal["open", "close"]
 DEFAULT_GRACE = timedelta(seconds=10)
 
@@ -225,6 +226,23 @@ class BestBy(SpecModel):
 
     def __str__(self) -> str:
         return f"{'max' if self.max is not None else 'min'}({self.path})"
+
+
+class Assignee(SpecModel):
+    """Somebody who may answer a step of kind ``approve``. Short form: their id alone."""
+
+    short_form = ("id", {"type": "string"})
+
+    id: Text = Field(
+        max_length=512,
+        description="As Airflow's auth manager knows them: the user name with Airflow's simple one, the number of the user with FAB's",
+    )
+    name: Text | None = Field(default=None, max_length=512, description="Name that is shown; absent: the id")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"id": value} if isinstance(value, str) else value
 
 
 class Secret(SpecModel):

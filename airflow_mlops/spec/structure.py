@@ -149,7 +149,8 @@ def _fill_in(data: dict[str, Any], runtime: str | None) -> None:
     by_kind = {
         "operator": [(key, value) for key, value in defaults.items() if key in _FOR_OPERATORS],
         **dict.fromkeys(
-            ("import", "gate", "pick", "register"), [(key, value) for key, value in defaults.items() if key in AIRFLOWS]
+            ("import", "gate", "pick", "approve", "register"),
+            [(key, value) for key, value in defaults.items() if key in AIRFLOWS],
         ),
     }
     everything = list(defaults.items())

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a gate found, as manifests keep it and people read it."""
+"""What a gate found and a person answered, as manifests keep it and people read it."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,6 +38,29 @@ def told(document: Mapping[str, Any]) -> str:
         ", ".join(f"{path} = {_shown(value)}" for path, value in values.items()) if isinstance(values, Mapping) else ""
     )
     return f"{text} ({seen})" if seen else text
+
+
+def answer_told(document: Mapping[str, Any]) -> str:
+    """What became of an approval: ``approved by ada at 2026-03-01 09:30 UTC: good enough``."""
+    if document.get("asked") is False:
+        when = document.get("when")
+        return f"not asked, since this does not hold: {told(when)}" if isinstance(when, Mapping) else "not asked"
+    if document.get("approved") is None:
+        return "nobody answered in time"
+    word = "approved" if document["approved"] is True else "rejected"
+    if document.get("timed_out") is True:
+        return f"{word} by default, since nobody answered in time"
+    by = str(document.get("by")) + (f" ({document['by_id']})" if "by_id" in document else "")
+    note = f": {document['note']}" if document.get("note") else ""
+    return f"{word} by {by} at {_minute(document.get('at'))}{note}"
+
+
+def _minute(moment: Any) -> str:
+    """A time as people read it."""
+    try:
+        return datetime.fromisoformat(str(moment)).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError):
+        return str(moment)
 
 
 def _kept(value: Any) -> Any:

@@ -39,6 +39,7 @@ _MANY: dict[str, type[BaseModel]] = {
     "outputs": parts.Output,
     "secrets": parts.Secret,
     "volumes": parts.Volume,
+    "assignees": parts.Assignee,
     "params": models.ParamSpec,
     "environments": models.Overlay,
     **{name: scheduling.Callback for name in scheduling.StepCallbacks.model_fields},

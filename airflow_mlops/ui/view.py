@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.artifacts import ReferenceRefused, decode_component
+from airflow_mlops.artifacts import ReferenceRefused, origin_of
 from airflow_mlops.operators.links import DOWNLOAD, PAGE
-from airflow_mlops.spec.verdicts import told
+from airflow_mlops.spec.verdicts import answer_told, told
 from airflow_mlops.ui.asked import Asked
 from airflow_mlops.ui.problems import Problem
 from airflow_mlops.ui.reading import shapes_of
@@ -173,7 +173,7 @@ def _measured(found: Found) -> Iterator[Measured]:
 
 
 def _verdict(manifest: Manifest) -> Table:
-    """What a gate found, or who a pick compared; of any other step, the parameters that it handed on."""
+    """What a gate found, who a pick compared, what a person decided; of any other step, the parameters that it handed on."""
     values = manifest.parameters
     if manifest.kind == "gate" and (found := _objects(values.get("conditions"))):
         rows = [
@@ -195,6 +195,8 @@ def _verdict(manifest: Manifest) -> Table:
             for one in found
         ]
         return _table("Candidates", ("Name", "Value", ""), candidates)
+    if manifest.kind == "approve":
+        return _table("Approval", (), _pairs({"Answer": answer_told(values)}))
     return _table("Parameters it handed on", (), _pairs(values))
 
 
@@ -220,23 +222,24 @@ def _origin(uri: str, store: Store, asked: Asked) -> Cell:
     """Where an input came from: the step whose page that is, as the layout of the store tells it, or the address as it is."""
     plain = Cell(_cut(uri))
     try:
-        parts = store.key(uri).split("/")
+        origin = origin_of(store.key(uri))
     except ReferenceRefused:
         return plain
-    names = [decode_component(part) for part in parts[1:4]]
-    if len(parts) < 8 or parts[7] != "outputs" or None in names:
+    if origin is None:
         return plain
-    dag_id, run_id, task_id = (str(name) for name in names)
-    generation, _, incarnation = parts[5].partition(".")
-    query = [("dag_id", dag_id), ("run_id", run_id), ("task_id", task_id), ("generation", generation)]
-    query += [("map_index", parts[4])] * (parts[4] != "-") + [("incarnation", incarnation)] * bool(incarnation)
+    place, path = origin
+    query = [("dag_id", place.pipeline), ("run_id", place.run), ("task_id", place.step)]
+    query += [("generation", str(place.generation)), ("incarnation", str(place.incarnation))][
+        : 1 + bool(place.incarnation)
+    ]
+    query += [("map_index", place.iteration)] * (place.iteration != "-")
     try:
         source = Asked.of(query)
     except Problem:
         return plain
-    where = "" if dag_id == asked.dag_id else f" of {dag_id}"
-    when = "" if (dag_id, run_id) == (asked.dag_id, asked.run_id) else f", run {run_id}"
-    return Cell(_cut(f"{source.title}{where}{when}: {'/'.join(parts[8:])}"), href=f"{PAGE}?{source.query()}")
+    where = "" if place.pipeline == asked.dag_id else f" of {place.pipeline}"
+    when = "" if (place.pipeline, place.run) == (asked.dag_id, asked.run_id) else f", run {place.run}"
+    return Cell(_cut(f"{source.title}{where}{when}: {path}"), href=f"{PAGE}?{source.query()}")
 
 
 def _surroundings(manifest: Manifest, seal: Seal | None) -> list[tuple[Cell, ...]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cli.support import PATIENCE, ROOT, Terminal
+from tests.cli.support import OWN_TERMINAL, PATIENCE, ROOT, Terminal, read_until
 from tests.parts.docker import containers
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def visitor(
     if size is not None:
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-c", "import os, pty, sys; os.setsid(); " + OWN_TERMINAL, "shell", "last", "measure"],
+        [sys.executable, "-c", OWN_TERMINAL, "shell", "last", "measure"],
         env=user.environment | settings | {"TERM": "xterm"},
         cwd=user.home,
         stdin=terminal,
@@ -195,10 +195,6 @@ def visitor(
             process.wait()
         with suppress(OSError):
             os.close(controller)
-
-
-OWN_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from airflow_mlops.cli.main import main; sys.exit(main())"
-"""A terminal that is closed hangs up on the session that it is the controlling terminal of."""
 
 
 def folders(user: Terminal) -> list[str]:
@@ -253,17 +249,6 @@ def test_a_command_that_is_not_there_ends_as_in_a_shell(on_docker: Terminal) -> 
     said = on_docker.run("shell", "last", "measure", "--", "nonesuch", **SECRETS)
     assert said.code == 127
     assert "executable file not found" in said.err
-
-
-def read_until(descriptor: int, wanted: bytes) -> bytes:
-    """What a terminal shows, up to some words."""
-    seen = b""
-    while wanted not in seen:
-        try:
-            seen += os.read(descriptor, 4096)
-        except OSError:
-            raise AssertionError(f"the program ended; it showed {seen!r}") from None
-    return seen
 
 
 @pytest.mark.docker

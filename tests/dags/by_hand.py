@@ -79,6 +79,8 @@ class Example:
             return self._pick(name, step)
         if step["kind"] == "gate":
             return "open"
+        if step["kind"] == "approve":
+            return "approved"
         if step["kind"] == "import":
             return f"imported {self.made[name + '.' + str(step['type'])]}"
         if step["kind"] == "register":

@@ -30,6 +30,7 @@ LINKED = {
     "Process": "process",
     "OperatorCall": "operator",
     "BestBy": "measure",
+    "Assignee": "assignee",
     "ParamSpec": "parameter",
     "Overlay": "environment",
     "StepOptions": "step options",

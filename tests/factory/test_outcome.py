@@ -40,6 +40,11 @@ def outcome(folder: Path, steps: str) -> set[str] | None:
         (SKIPS, None),
         (SKIPS + "- {name: c, kind: container, needs: [g], command: [x]}\n", None),
         (SKIPS + "- {name: c, kind: container, needs: [b, g], command: [x]}\n", {"b", "c", "g"}),
+        (
+            "- {name: g, kind: approve, on_reject: skip}\n- {name: c, kind: container, needs: [b, g], command: [x]}\n",
+            {"b", "c", "g"},
+        ),
+        ("- {name: g, kind: approve}\n- {name: c, kind: container, needs: [b, g], command: [x]}\n", None),
         (SKIPS.replace("on_fail: skip, ", "") + "- {name: c, kind: container, needs: [b, g], command: [x]}\n", None),
         (
             SKIPS + "- {name: c, kind: container, needs: [g], command: [x]}\n"

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gate whose worker dies when it has found out that it is closed, and has not said so: ``lives.py`` puts it beside its DAG files."""
+"""
+Gates and approvals whose worker dies when it knows how they end, and has not said so: ``lives.py`` and ``approvals.py`` put them beside their DAG
+files.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from airflow_mlops.operators import GateOperator
+from airflow_mlops.operators import ApproveOperator, GateOperator
 
 
 class DyingGate(GateOperator):
@@ -28,6 +31,35 @@ class DyingGate(GateOperator):
         with self.ran.open("a") as file:
             file.write("ran\n")
         if is_first:
+            os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().conclude(reference)
+
+
+class CountedApproval(ApproveOperator):
+    """
+    Note each time that somebody is asked.
+
+    :param ran: file with a line for each
+    """
+
+    def __init__(self, *, ran: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.ran = Path(ran)
+
+    def _ask(self, *arguments: Any) -> dict[str, Any]:
+        with self.ran.open("a") as file:
+            file.write("ran\n")
+        return super()._ask(*arguments)
+
+
+class DyingApproval(CountedApproval):
+    """Kill the supervisor and itself when the answer is there, once."""
+
+    def conclude(self, reference: Mapping[str, Any]) -> None:
+        died = self.ran.with_suffix(".died")
+        if not died.exists():
+            died.touch()
             os.kill(os.getppid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
         super().conclude(reference)

@@ -30,6 +30,7 @@ STEPS = (
     "choose",
     "good-enough",
     "better",
+    "approve",
     "register",
     "predict",
     "run_outcome",

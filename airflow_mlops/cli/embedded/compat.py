@@ -2,9 +2,9 @@
 """
 All that differs between the minors of Airflow, and all that is reached for although it has no promise to stay.
 
-What is taken here and nowhere else: the in-process execution API (which Airflow's triggerer and DAG processor use for
-themselves), the supervisor's entry point, where the DAG bag lives, and, as an optimisation that may fail, three names
-inside the execution API.
+What is taken here and nowhere else: the function behind the REST route that answers a question, the in-process
+execution API (which Airflow's triggerer and DAG processor use for themselves), the supervisor's entry point, where the
+DAG bag lives, and, as an optimisation that may fail, three names inside the execution API.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 BUNDLE = "dags-folder"
@@ -121,6 +121,34 @@ async def _warm() -> Any:
     if not getattr(api.app, "_cadwyn_initialized", True):
         raise RuntimeError("a request did not build the routes of the execution API")
     return api
+
+
+def answer(
+    dag_id: str, run_id: str, task_id: str, map_index: int, option: str, by: str, fields: Mapping[str, Any]
+) -> None:
+    """
+    Answer a question of a task, as a user does by the REST API.
+
+    :raises fastapi.HTTPException: as that API would
+    """
+    from airflow.api_fastapi.app import create_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.api_fastapi.core_api.datamodels.hitl import UpdateHITLDetailPayload
+    from airflow.api_fastapi.core_api.routes.public.hitl import update_hitl_detail
+    from airflow.utils.session import create_session
+
+    create_auth_manager()  # which is asked whether that user may
+    untyped: Any = update_hitl_detail
+    with create_session() as session:
+        untyped(
+            dag_id=dag_id,
+            dag_run_id=run_id,
+            task_id=task_id,
+            map_index=map_index,
+            update_hitl_detail_payload=UpdateHITLDetailPayload(chosen_options=[option], params_input=dict(fields)),
+            user=SimpleAuthManagerUser(username=by, role="admin"),
+            session=session,
+        )
 
 
 def run_triggerer(api: Any) -> None:

@@ -40,6 +40,45 @@ class DagRefused(EmbeddedError):
 
 
 @dataclass(frozen=True)
+class Question:
+    """
+    What a task has asked a person by Airflow's human-in-the-loop form, and has got no answer to.
+
+    :param body: Markdown below the subject; may be empty
+    :param options: the answers that may be given
+    :param fields: names of further fields of the form
+    """
+
+    task_id: str
+    map_index: int
+    try_number: int
+    subject: str
+    body: str
+    options: tuple[str, ...]
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """
+    An answer.
+
+    :param option: the one that was chosen
+    :param by: who chose it
+    :param fields: values of further fields of the form
+    """
+
+    option: str
+    by: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+OnQuestion = Callable[["Question | None"], "Reply | None"]
+"""Called at each look while a question is open, with the oldest one, and with ``None`` when it is none any more; returns ``None`` while there is
+no answer."""
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """
     One run of one DAG.

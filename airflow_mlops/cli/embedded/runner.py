@@ -20,6 +20,7 @@ from airflow_mlops.cli.embedded.model import (
     EmbeddedError,
     EmbeddedUnavailable,
     OnEvent,
+    OnQuestion,
     OnTick,
     RunRequest,
     RunResult,
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
 
 
 def run(
-    request: RunRequest, run_dir: Path, on_event: OnEvent | None = None, on_tick: OnTick | None = None
+    request: RunRequest,
+    run_dir: Path,
+    on_event: OnEvent | None = None,
+    on_tick: OnTick | None = None,
+    on_question: OnQuestion | None = None,
 ) -> RunResult:
     """
     Run one DAG in this process, to its end or until it is stopped. A process can do this once.
@@ -47,9 +52,10 @@ def run(
     :param on_event: told of every change of a task's state, and why a task waits
     :param on_tick: called between phases and about five times a second while the scheduler runs, so that a display
         needs no thread
+    :param on_question: answers what tasks ask people, or does not yet; it must not wait, since the scheduler would, too. Without it, nobody does
     :raises DagRefused: if the DAG file does not import, or has no such DAG, or the DAG does not take the parameters
     :raises EmbeddedUnavailable: if this machine has no ``fork``, or this process has a second thread
-    :raises EmbeddedError: if the embedded Airflow itself failed; what ``on_event`` or ``on_tick`` raises stops the
+    :raises EmbeddedError: if the embedded Airflow itself failed; what these functions raise stops the
         run and comes out as it is
     """
     _require_fork()
@@ -60,9 +66,8 @@ def run(
     tasks: tuple[TaskResult, ...] = ()
     try:
         with redirected(run_dir / "airflow.log"):
-            result = _Run(
-                request, run_dir, on_event or (lambda event: None), on_tick or (lambda: None), started
-            ).result()
+            told = on_event or (lambda event: None), on_tick or (lambda: None), on_question or (lambda question: None)
+            result = _Run(request, run_dir, told, started).result()
         state, tasks = result.state, result.tasks
     except DagRefused:
         state = "refused"
@@ -78,9 +83,11 @@ def run(
 
 
 class _Run:
-    def __init__(self, request: RunRequest, run_dir: Path, on_event: OnEvent, on_tick: OnTick, started: float) -> None:
+    def __init__(
+        self, request: RunRequest, run_dir: Path, told: tuple[OnEvent, OnTick, OnQuestion], started: float
+    ) -> None:
         self._request, self._run_dir = request, run_dir
-        self._on_event, self._on_tick = on_event, on_tick
+        self._on_event, self._on_tick, self._on_question = told
         self._deadline = None if request.timeout is None else started + request.timeout
         self._timings = Timings()
 
@@ -147,7 +154,8 @@ class _Run:
         from airflow_mlops.cli.embedded.executor import RunExecutor
         from airflow_mlops.cli.embedded.watch import Watch
 
-        watch = Watch(self._request.dag_id, self._request.run_id, self._on_event, self._on_tick, self._deadline)
+        told = self._on_event, self._on_tick, self._on_question
+        watch = Watch(self._request.dag_id, self._request.run_id, *told, self._deadline)
         RunExecutor.watch, RunExecutor.api = watch, api
         job = compat.make_job()
         runner = SchedulerJobRunner(job=job)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops.cli.embedded.model import EXPANDED, WAITING, OnEvent, OnTick, TaskEvent, TaskResult
+from airflow_mlops.cli.embedded.model import EXPANDED, WAITING, OnEvent, OnQuestion, OnTick, TaskEvent, TaskResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +34,11 @@ class _Row:
     try_number: int
     trigger: str
 
+    @property
+    def waits_for_somebody(self) -> bool:
+        """Whether the task has asked people something; before Airflow 3.3, the triggerer looks for the answer."""
+        return self.state == "awaiting_input" or (self.state == "deferred" and self.trigger.endswith("HITLTrigger"))
+
 
 class Watch:
     """
@@ -43,12 +48,22 @@ class Watch:
     :param run_id: the run
     :param on_event: told of each difference
     :param on_tick: called at each look
+    :param on_question: called at each look while a task waits for somebody's answer
     :param deadline: ``time.monotonic()`` after which :attr:`late` is true
     """
 
-    def __init__(self, dag_id: str, run_id: str, on_event: OnEvent, on_tick: OnTick, deadline: float | None) -> None:
+    def __init__(
+        self,
+        dag_id: str,
+        run_id: str,
+        on_event: OnEvent,
+        on_tick: OnTick,
+        on_question: OnQuestion,
+        deadline: float | None,
+    ) -> None:
         self._dag_id, self._run_id = dag_id, run_id
-        self._on_event, self._on_tick = on_event, on_tick
+        self._on_event, self._on_tick, self._on_question = on_event, on_tick, on_question
+        self._asking = False
         self._deadline = deadline
         self._seen: dict[Key, _Row] = {}
         self._said: set[tuple[str, int, str]] = set()
@@ -88,8 +103,13 @@ class Watch:
             self._differences(rows)
             self._reasons(rows, state)
             self._on_tick()
+            self._questions(rows)
         except Exception as error:
-            self._on_event, self._on_tick = lambda event: None, lambda: None
+            self._on_event, self._on_tick, self._on_question = (
+                lambda event: None,
+                lambda: None,
+                lambda question: None,
+            )
             self.problem = self.problem or error
         self._seen = rows
         if state in _ENDED and self.verdict is None:
@@ -147,8 +167,21 @@ class Watch:
                 "", -1, 0, f"no task could be started for {STALLED:g} s; airflow.log in the run's folder says more"
             )
 
+    def _questions(self, rows: dict[Key, _Row]) -> None:
+        """Have the oldest open question answered, or have it said that there is none any more."""
+        from airflow_mlops.cli.embedded.questions import give, open_questions
+
+        waiting = any(row.waits_for_somebody for row in rows.values())
+        question = next(iter(open_questions(self._dag_id, self._run_id)), None) if waiting else None
+        if question is None and not self._asking:
+            return
+        self._asking = question is not None
+        reply = self._on_question(question)
+        if question is not None and reply is not None:
+            give(self._dag_id, self._run_id, question, reply)
+
     def _reason(self, row: _Row, stalled: bool) -> str | None:
-        if row.state == "awaiting_input" or (row.state == "deferred" and row.trigger.endswith("HITLTrigger")):
+        if row.waits_for_somebody:
             return "it waits for somebody's answer"
         if row.state == "scheduled" and stalled:
             return f"it is ready, and a limit of the DAG has kept it for {STALLED:g} s"
