@@ -28,6 +28,7 @@ MODULE_OF = {
     "protobuf": "google",
     "apache-airflow-providers-cncf-kubernetes": "kubernetes",
     "kubernetes-asyncio": "kubernetes_asyncio",
+    "mlflow-skinny": "mlflow",
     "websocket-client": "websocket",
 }
 """Distributions whose module has another name."""
