@@ -119,7 +119,8 @@ class TestImports:
             if "templates" not in file.parts:
                 imported |= top_level_imports(ast.parse(file.read_text()))
         lines = setup_cfg["options"]["install_requires"].split("\n")
-        lines += setup_cfg["options.extras_require"]["kubernetes"].split("\n")
+        for extra in ("kubernetes", "mlflow"):
+            lines += setup_cfg["options.extras_require"][extra].split("\n")
         names = [canonical(line) for line in lines if line and not line.startswith("#")]
         modules = {MODULE_OF.get(name, name) for name in names}
         required = {module for module in modules if not module.startswith("apache-airflow")}
