@@ -50,8 +50,12 @@ _OPTIONS = {
         example="mlflow",
     ),
     "mlflow_conn_id": _option(
-        "Airflow connection of an MLflow server: its address as the host, and login and password, or a token as the password.",
+        "Airflow connection of an MLflow server: its address as the host, and login and password, or a token as the password. Runs are "
+        "tracked there. Steps that call MLflow themselves get the address and the credentials.",
         example="mlflow",
+    ),
+    "mlflow_tracking": _option(
+        "Whether runs are tracked on the server of mlflow_conn_id.", "boolean", "true", example="false"
     ),
     "instance": _option(
         "Id of this Airflow installation; it is part of every path, label and container name, so that two Airflows "

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_mlops.operators.program import Invocation
     from airflow_mlops.operators.resolve import ResolvedInputs
     from airflow_mlops.operators.settings import Settings
+    from airflow_mlops.operators.tracking import Tracked
 
 OWNER = "attempt.json"
 """In a scratch folder: whose it is, as the labels of a container say it."""
@@ -37,6 +38,7 @@ class Attempt:
     :param staged: where each artifact input lies on the worker: the path within the contract's ``inputs`` folder, and the file or folder
     :param sealed: its seal as it is written; ``None`` if this process did not write it
     :param secret_files: values of the secrets that are given as files
+    :param tracked: what the program is given so that it tracks where its step does
     :param adopted: whether an earlier try started it
     :param parent: process id of the supervisor; another one later means that it has died
     """
@@ -53,6 +55,7 @@ class Attempt:
     source_digest: str | None = None
     inputs: ResolvedInputs | None = None
     invocation: Invocation | None = None
+    tracked: Tracked | None = None
     sealed: bytes | None = None
     adopted: bool = False
     parent: int = field(default_factory=os.getppid)

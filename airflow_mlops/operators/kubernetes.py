@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_mlops.operators import tracking
 from airflow_mlops.operators.contract import Layout
 from airflow_mlops.operators.durable import DurableStepOperator
 from airflow_mlops.operators.failures import (
@@ -196,7 +197,10 @@ class KubernetesStepOperator(DurableStepOperator):
             name=name,
             namespace=pods.namespace,
             cluster={key: self.pod_keywords[key] for key in CONNECTION_KEYWORDS if key in self.pod_keywords},
-            secrets={key: secret.model_dump(by_alias=True, exclude_none=True) for key, secret in self.secrets.items()},
+            secrets={
+                **{key: secret.model_dump(by_alias=True, exclude_none=True) for key, secret in self.secrets.items()},
+                **tracking.secrets_of(attempt),
+            },
             step_timeout=self.step_timeout.total_seconds() if self.step_timeout else None,
             execution_deadline=began + limit.total_seconds() if limit else None,
             checkpoint=self.checkpoint,

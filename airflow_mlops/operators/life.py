@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_mlops.artifacts import (
@@ -26,7 +26,7 @@ from airflow_mlops.artifacts import (
     instance_id,
     new_attempt_id,
 )
-from airflow_mlops.operators import budgets, ownership
+from airflow_mlops.operators import budgets, ownership, tracking
 from airflow_mlops.operators.adoption import adopt, clean_up, clear_dead, clear_evidence, ensure_supervised
 from airflow_mlops.operators.attempt import Attempt, Ended
 from airflow_mlops.operators.failures import (
@@ -90,16 +90,22 @@ def live(operator: StepOperator, context: Any) -> dict[str, Any]:
         # Another try follows. What goes on without us, or has ended well, is for that one to go on with.
         if not operator.lives_on():
             remember(operator, attempt)
+            told = tracking.end(operator, context, attempt, "FAILED")
             _discard(operator, attempt)
+            told()
         raise
     except BaseException as failure:
         remember(operator, attempt)
+        told = tracking.end(operator, context, attempt, "KILLED" if operator._killed else "FAILED")
         if not keep(operator, attempt, failure):
             _discard(operator, attempt)
+        told()
         raise
     else:
+        told = tracking.end(operator, context, attempt, "FINISHED", reference)
         clean_up(operator, attempt, discard=False)
         operator.committed = attempt.identity.place
+        told()
         return _announced(operator, context, reference)
     finally:
         operator._attempt = operator.began_at = None
@@ -132,11 +138,24 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
 
     try:
         reference = _guarded(lambda: _owned(operator, attempt, stages), operator, attempt, context)
-        _guarded(lambda: operator.conclude(reference), operator, attempt, context)
+        _guarded(lambda: _concluded(operator, attempt, context, reference), operator, attempt, context)
         operator.committed = attempt.identity.place
         return _announced(operator, context, reference)
     finally:
         operator._attempt = None
+
+
+def _concluded(operator: ReferenceOperator, attempt: Attempt, context: Any, reference: dict[str, Any]) -> None:
+    """Have what was found take effect, and track it."""
+    try:
+        operator.conclude(reference)
+    except StepFailure:
+        tracking.tell(operator, context, attempt, "FAILED", reference)
+        raise
+    except AirflowSkipException:
+        tracking.tell(operator, context, attempt, "FINISHED", reference)
+        raise
+    tracking.tell(operator, context, attempt, "FINISHED", reference)
 
 
 def _announced(operator: StepOperator, context: Any, reference: dict[str, Any]) -> dict[str, Any]:
@@ -232,8 +251,10 @@ def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float
             clear_dead(operator, attempt)
         if operator.keep_failed and attempt.identity.try_number > 1:
             clear_evidence(attempt)
+        tracked = tracking.begin(operator, context, attempt, parameters)
         attempt.make()
         operator.stage_files(attempt, inputs)
+        attempt.tracked = tracked()
         seal = resolve()
         attempt.sealed = seal.to_bytes()
         attempt.step_json.write_bytes(attempt.sealed)

@@ -76,8 +76,8 @@ def invocation_of(
         image=program.image,
         command=program.command,
         args=program.args,
-        environment={**variables, **program.env},
-        secret_environment=secret_environment,
+        environment={**variables, **(attempt.tracked.variables if attempt.tracked else {}), **program.env},
+        secret_environment={**(attempt.tracked.credentials if attempt.tracked else {}), **secret_environment},
         working_directory=layout.source if attempt.has_source else None,
         timeout=operator.step_timeout,
     )

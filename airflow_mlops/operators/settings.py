@@ -63,6 +63,7 @@ class Settings:
     :param pod_start_patience: seconds that a pod may take until its program starts
     :param model_registry: where models get names and versions: ``files`` in the store, or an ``mlflow`` server
     :param mlflow_conn_id: Airflow connection of an MLflow server
+    :param mlflow_tracking: whether runs are tracked there
     :param deferrable: whether pods are waited for in the triggerer, unless an operator says it
     """
 
@@ -98,6 +99,7 @@ class Settings:
     deferrable: bool = False
     model_registry: RegistryKind = "files"
     mlflow_conn_id: str | None = None
+    mlflow_tracking: bool = True
 
     def open_store(self) -> Store:
         """The store of this deployment; opening it touches no network."""
@@ -174,6 +176,7 @@ def load_settings() -> Settings:
         deferrable=_flag("deferrable", default=_airflow_defers()),
         model_registry=_choice("model_registry", "files", ("files", "mlflow")),
         mlflow_conn_id=_text("mlflow_conn_id"),
+        mlflow_tracking=_flag("mlflow_tracking", default=True),
     )
 
 

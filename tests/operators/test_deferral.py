@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,6 +23,9 @@ from airflow_mlops.operators.settings import load_settings
 from tests.operators.test_kubernetes import SECRETS, WHY, Deployment, on_s3, on_volume
 from tests.operators.test_kubernetes_state import NOW, ended, pod, program
 from tests.parts.s3 import SECRET
+
+if TYPE_CHECKING:
+    from tests.parts.mlflow import MlflowServer
 
 __all__ = ["on_s3", "on_volume"]
 
@@ -184,6 +187,24 @@ def test_secrets_are_shown_and_stored_nowhere(on_s3: Deployment, monkeypatch: py
     result = deferred(on_s3, SECRETS)
     assert "token ***" in result.log
     assert not any(secret in result.log for secret in ("sesame", SECRET))
+
+
+@on_cluster
+def test_a_step_that_another_process_ends_is_tracked(
+    on_s3: Deployment, monkeypatch: pytest.MonkeyPatch, mlflow_server: MlflowServer
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("AIRFLOW__MLOPS__MLFLOW_CONN_ID", "tracker")
+    monkeypatch.setenv("AIRFLOW_CONN_TRACKER", mlflow_server.url.replace("http://", "http://ada:sesame@"))
+    made = 'step("fit", "echo $MLFLOW_RUN_ID $MLFLOW_TRACKING_PASSWORD; echo {} > $MLOPS_OUTPUT_METRICS", outputs={"metrics": "metrics"})'
+    result = deferred(on_s3, made.replace("{}", "'{\\"auc\\": 0.9}'"))
+    assert result.tasks == {"fit": "success"}, result.log[-6000:]
+    client = MlflowClient(mlflow_server.url)
+    runs = client.search_runs([client.get_experiment_by_name("pods").experiment_id])
+    (fit,) = [run for run in runs if run.info.run_name == "fit"]
+    assert (fit.info.status, fit.data.metrics) == ("FINISHED", {"auc": 0.9})
+    assert f"{fit.info.run_id} ***" in result.log and "sesame" not in result.log
 
 
 @on_cluster

@@ -39,6 +39,15 @@ class MlflowServer:
         """Its SQLite file."""
         return self.folder / "mlflow.db"
 
+    def warm_up(self) -> None:
+        """Have it import what it needs for a run."""
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(self.url, self.url)
+        run = client.create_run(client.create_experiment("warm"))
+        client.log_metric(run.info.run_id, "x", 1)
+        client.search_runs([run.info.experiment_id])
+
     def forget_models(self) -> None:
         """Delete all registered models, so that their versions are counted from 1 again."""
         from mlflow.tracking import MlflowClient
@@ -90,7 +99,9 @@ def running_mlflow(folder: Path) -> Iterator[MlflowServer]:
     ]
     pid = start_server(command, folder / "server.log", answers, seconds=120)
     try:
-        yield MlflowServer(url, folder, pid)
+        server = MlflowServer(url, folder, pid)
+        server.warm_up()
+        yield server
     finally:
         stop_server(pid)
 
