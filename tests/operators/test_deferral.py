@@ -197,8 +197,8 @@ def test_a_step_that_another_process_ends_is_tracked(
 
     monkeypatch.setenv("AIRFLOW__MLOPS__MLFLOW_CONN_ID", "tracker")
     monkeypatch.setenv("AIRFLOW_CONN_TRACKER", mlflow_server.url.replace("http://", "http://ada:sesame@"))
-    made = 'step("fit", "echo $MLFLOW_RUN_ID $MLFLOW_TRACKING_PASSWORD; echo {} > $MLOPS_OUTPUT_METRICS", outputs={"metrics": "metrics"})'
-    result = deferred(on_s3, made.replace("{}", "'{\\"auc\\": 0.9}'"))
+    program = """echo $MLFLOW_RUN_ID $MLFLOW_TRACKING_PASSWORD; echo '{"auc": 0.9}' > $MLOPS_OUTPUT_METRICS"""
+    result = deferred(on_s3, f'step("fit", {program!r}, outputs={{"metrics": "metrics"}})')
     assert result.tasks == {"fit": "success"}, result.log[-6000:]
     client = MlflowClient(mlflow_server.url)
     runs = client.search_runs([client.get_experiment_by_name("pods").experiment_id])
