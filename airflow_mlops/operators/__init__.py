@@ -22,6 +22,7 @@ _HOMES = {
         "NoWinner",
         "OutOfMemory",
         "OutputsRefused",
+        "Overtaken",
         "PolicyViolation",
         "Rejected",
         "ProgramFailed",

@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_mlops.operators.base import checked
 from airflow_mlops.operators.failures import BadStep, InfrastructureFailure, Rejected, Unanswered
-from airflow_mlops.operators.model_inputs import models_read, with_optional_models
+from airflow_mlops.operators.model_inputs import compared_with, models_read, with_optional_models
 from airflow_mlops.operators.preparation import wires_of
 from airflow_mlops.operators.references import ReferenceOperator, run_inner
 from airflow_mlops.operators.version_compat import deferral_failed
@@ -109,7 +109,7 @@ class ApproveOperator(ReferenceOperator):
             answer = found if found is not None else self._ask(context, names, attempt)
         told = answer_told(answer)
         self.log.info("%s", told[0].upper() + told[1:])
-        return {}, answer
+        return {}, {**answer, **compared_with(self, attempt)}
 
     def conclude(self, reference: Mapping[str, Any]) -> None:
         """

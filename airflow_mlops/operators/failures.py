@@ -107,6 +107,12 @@ class Rejected(StepFailure):
     failure_class = "rejected"
 
 
+class Overtaken(StepFailure):
+    """An alias points to another version than the one that a model was compared with. Whether it is better than that is for the gate to say."""
+
+    failure_class = "overtaken"
+
+
 class NoWinner(StepFailure):
     """No candidate of a pick has a number to be compared by."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_mlops.operators.failures import BadStep, GateClosed
-from airflow_mlops.operators.model_inputs import models_read, with_optional_models
+from airflow_mlops.operators.model_inputs import compared_with, models_read, with_optional_models
 from airflow_mlops.operators.preparation import wires_of
 from airflow_mlops.operators.references import ReferenceOperator
 from airflow_mlops.spec.gates import PARAMS
@@ -80,7 +80,7 @@ class GateOperator(ReferenceOperator):
         read = {name: item.metadata.get("version") for name, item in attempt.resolved.artifacts.items()}
         versions = {name: number for name, number in read.items() if isinstance(number, int)}
         verdict = {"passed": all(one["holds"] for one in found), "conditions": found}
-        return {}, {**verdict, **({"versions": versions} if versions else {})}
+        return {}, {**verdict, **({"versions": versions} if versions else {}), **compared_with(self, attempt)}
 
     def _look(self, condition: Condition, values: Mapping[str, Any], absent: Mapping[str, str]) -> Verdict:
         from airflow_mlops.spec.conditions import Verdict

@@ -1,13 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Registered models as inputs of steps that look at them, and can do without one that there is not yet: gates and approvals."""
+"""
+Registered models as inputs of steps that look at them, and can do without one that there is not yet: gates and approvals.
+
+What they looked at is handed on, so that the step that registers a model after them moves an alias only from there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.spec.gates import CONDITIONAL_KINDS
+
 if TYPE_CHECKING:
+    from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.base import StepOperator
+
+COMPARED = "compared"
+"""Parameter of a gate and an approval: the versions that aliases meant, by reference; null for one that there was not."""
 
 
 def models_read(operator: StepOperator) -> dict[str, str]:
@@ -17,6 +27,33 @@ def models_read(operator: StepOperator) -> dict[str, str]:
 
     found = {name: model_reference(normalise_input(name, wire).source) for name, wire in wires_of(operator).items()}
     return {name: model for name, model in found.items() if model is not None}
+
+
+def compared_with(operator: StepOperator, attempt: Attempt) -> dict[str, dict[str, int | None]]:
+    """The versions that the aliases meant that a step reads, as a parameter that it hands on; nothing if it reads none."""
+    found: dict[str, int | None] = {}
+    for name, reference in models_read(operator).items():
+        if "@" in reference:
+            artifact = attempt.resolved.artifacts.get(name)
+            found[reference] = artifact.metadata["version"] if artifact is not None else None
+    return {COMPARED: found} if found else {}
+
+
+def looked_at(operator: StepOperator, context: Any, reference: str) -> dict[str, int | None]:
+    """
+    What an alias meant to the gates and approvals right before a step, by their task id.
+
+    :param reference: ``models:churn@champion``
+    """
+    found: dict[str, int | None] = {}
+    for task in sorted(operator.upstream_task_ids):
+        if getattr(operator.dag.get_task(task), "kind", None) not in CONDITIONAL_KINDS:
+            continue
+        document = context["ti"].xcom_pull(task_ids=task) or {}
+        compared = document.get("parameters", {}).get(COMPARED, {})
+        if reference in compared:
+            found[task] = compared[reference]
+    return found
 
 
 def with_optional_models(inputs: Mapping[str, Any] | None) -> dict[str, Any] | None:

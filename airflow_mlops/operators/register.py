@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_mlops.operators.failures import BadStep
+from airflow_mlops.operators.failures import BadStep, Overtaken
 from airflow_mlops.operators.references import ReferenceOperator
 from airflow_mlops.spec.model_names import NameRefused, check_alias, check_name
 from airflow_mlops.spec.registering import REGISTERED
@@ -31,7 +31,8 @@ class RegisterOperator(ReferenceOperator):
 
     :param model: the name
     :param alias: an alias that points to the version afterwards, such as ``challenger``. ``champion`` makes the old champion ``previous``; a
-        version that is the champion already does not become the challenger
+        version that is the champion already does not become the challenger. Where gates or approvals right before this task have read the
+        model by that alias, it is moved only if it still means what it meant to them
     :param description: what the version is, for people
     :raises BadStep: if a name is none
     """
@@ -102,19 +103,44 @@ class RegisterOperator(ReferenceOperator):
         return models[0], measured
 
     def _move(self, registry: ModelRegistry, version: ModelVersion, attempt: Attempt, context: Any) -> None:
-        from airflow_mlops.registry import promote
+        """Move the alias, from where it pointed when gates and approvals looked at it."""
+        from airflow_mlops.operators.model_inputs import looked_at
+        from airflow_mlops.registry import AliasMoved, promote
         from airflow_mlops.registry.promotion import CHALLENGER, CHAMPION
 
+        alias = self.alias
+        assert alias is not None  # noqa: S101 - asked for only with one
         by, why = who(attempt, context), f"registered by step '{attempt.identity.task_id}'"
-        if self.alias == CHAMPION:
-            self.log.info("%s", promote(registry, self.model, version.version, by=by, why=why).message)
-            return
-        assert self.alias is not None  # noqa: S101 - asked for only with one
-        if self.alias == CHALLENGER and registry.aliases(self.model).get(CHAMPION) == version.version:
+        seen = looked_at(self, context, f"models:{self.model}@{alias}")
+        if len({*seen.values()}) > 1:
+            raise self._overtaken(
+                seen, f"{' and '.join(seen)} have looked at different versions of models:{self.model}@{alias}"
+            )
+        expected = dict.fromkeys([alias] if seen else [], next(iter(seen.values()), None))
+        aliases = registry.aliases(self.model)
+        if alias == CHALLENGER and aliases.get(CHAMPION) == version.version:
             self.log.info("%s is the champion already, and not its own challenger", self._named(version))
             return
-        moved = registry.move(self.model, {self.alias: version.version}, by=by, why=why)
-        self.log.info("%s is %s%s", self._named(version), self.alias, "" if moved else ", as it was before")
+        if aliases.get(alias) == version.version:
+            self.log.info("%s is %s, as it was before", self._named(version), alias)
+            return
+        try:
+            if alias == CHAMPION:
+                self.log.info(
+                    "%s", promote(registry, self.model, version.version, by=by, why=why, expected=expected).message
+                )
+                return
+            registry.move(self.model, {alias: version.version}, by=by, why=why, expected=expected)
+        except AliasMoved as error:
+            raise self._overtaken(seen, str(error)) from error
+        self.log.info("%s is %s", self._named(version), alias)
+
+    def _overtaken(self, seen: Mapping[str, Any], what: str) -> Overtaken:
+        tasks = " and ".join(seen)
+        return Overtaken(
+            f"step '{self.task_id}': {what}. The model is registered, and was compared with another version than is {self.alias} now: clear {tasks} "
+            "to compare it with that"
+        )
 
     def _named(self, version: ModelVersion) -> str:
         return f"models:{self.model}/{version.version}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_mlops.registry.errors import AliasMoved, RegistryBusy
+from airflow_mlops.registry.rules import check_expected
 from airflow_mlops.registry.tries import tries
 from airflow_mlops.spec.model_names import check_number
 
@@ -40,7 +41,15 @@ class Promotion:
     message: str
 
 
-def promote(registry: ModelRegistry, name: str, number: int, *, by: str, why: str = "") -> Promotion:
+def promote(
+    registry: ModelRegistry,
+    name: str,
+    number: int,
+    *,
+    by: str,
+    why: str = "",
+    expected: Mapping[str, int | None] | None = None,
+) -> Promotion:
     """
     Make a version the champion, and the old champion the previous one. If the version was the challenger, it is that no
     more. A second call changes nothing.
@@ -48,12 +57,21 @@ def promote(registry: ModelRegistry, name: str, number: int, *, by: str, why: st
     :param number: the version
     :param by: who does it
     :param why: for what reason
+    :param expected: where aliases must point for this to be done, unless there is nothing to do; ``None`` stands for one that there is not
+    :raises AliasMoved: if an alias points to something else than was expected
     :raises UnknownModel: if there is no such model
     :raises UnknownVersion: if it has no such version, or has it no more
     :raises RegistryBusy: if others were faster at every try
     """
     check_number(number)
-    return _moved(registry, name, lambda aliases: promotion(name, number, aliases), by, why)
+
+    def ask(aliases: Mapping[str, int]) -> tuple[Changes, str]:
+        changes, message = promotion(name, number, aliases)
+        if changes:
+            check_expected(name, expected or {}, aliases, None)
+        return changes, message
+
+    return _moved(registry, name, ask, by, why)
 
 
 def rollback(registry: ModelRegistry, name: str, *, by: str, why: str = "", only_from: int | None = None) -> Promotion:

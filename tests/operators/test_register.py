@@ -123,6 +123,45 @@ def test_the_first_model_a_better_and_a_worse_one(
     assert handed["artifacts"]["model"]["metadata"] == {"model": "scorer", "version": 2}
 
 
+OVERTAKEN = """
+apiVersion: mlops/v1
+name: racing
+defaults: {runtime: process}
+steps:
+  - &fit
+    name: first
+    kind: train
+    command: [sh, -c, 'echo "$0" > $MLOPS_OUTPUT_MODEL; echo "{\\"acc\\": 0.9}" > $MLOPS_OUTPUT_METRICS', first]
+    outputs: {model: model, metrics: metrics}
+  - {<<: *fit, name: second, command: [sh, -c, 'echo second > $MLOPS_OUTPUT_MODEL; echo "{\\"acc\\": 0.9}" > $MLOPS_OUTPUT_METRICS']}
+  - {<<: *fit, name: third, command: [sh, -c, 'echo third > $MLOPS_OUTPUT_MODEL; echo "{\\"acc\\": 0.9}" > $MLOPS_OUTPUT_METRICS']}
+  - {name: begin, kind: register, inputs: {model: first.model}, model: raced, alias: champion}
+  - name: gate
+    kind: gate
+    needs: [begin]
+    inputs: {m: second.metrics, champion: "models:raced@champion"}
+    no_champion: open
+    require: ["m.acc > 0.5"]
+  - {name: faster, kind: register, needs: [gate], inputs: {model: third.model}, model: raced, alias: champion}
+  - {name: slower, kind: register, needs: [gate, faster], inputs: {model: second.model}, model: raced, alias: champion}
+"""
+
+
+def test_a_model_that_was_compared_with_an_earlier_champion_does_not_become_it(run_dag: RunDag, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    result = run_dag(DAG_FILE, env={"AIRFLOW__MLOPS__STORE": store.as_uri()}, beside={"pipeline.yaml": OVERTAKEN})
+    assert {name for name, state in result.tasks.items() if state != "success"} == {"slower"}, result.log[-6000:]
+    assert (
+        "overtaken: step 'slower': the alias 'champion' of raced points to version 2, and was expected to point to version 1"
+        in result.log
+    )
+    assert "clear gate to compare it" in result.log
+    registry = registry_of(store)
+    assert registry.aliases("raced") == {"champion": 2, "previous": 1}
+    assert [version.version for version in registry.versions("raced")] == [1, 2, 3]
+
+
 BY_HAND = """
 from airflow.sdk import DAG
 from airflow_mlops.operators import ImportOperator, ProcessPredictOperator, ProcessTrainOperator, RegisterOperator
