@@ -12,31 +12,14 @@ import pytest
 
 from airflow_mlops.artifacts import Artifact, Store, digest_path
 from airflow_mlops.registry import FileRegistry, MlflowRegistry, ModelRegistry
+from tests.parts.stores import file_store, s3_store, store
 
 if TYPE_CHECKING:
     from tests.parts.mlflow import MlflowServer
 
+__all__ = ["file_store", "make_model", "registry", "s3_store", "store"]
+
 Make = Callable[..., Artifact]
-
-
-@pytest.fixture
-def file_store(tmp_path: Path) -> Store:
-    """A store in a folder that does not exist yet."""
-    return Store.open(f"file://{tmp_path}/store")
-
-
-@pytest.fixture
-def s3_store(s3_store_url: tuple[str, dict[str, Any]]) -> Store:
-    """A store on a real S3 server."""
-    url, options = s3_store_url
-    return Store.open(url, options)
-
-
-@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.s3)])
-def store(request: pytest.FixtureRequest) -> Store:
-    """Each kind of store in turn: where runs leave models."""
-    found: Store = request.getfixturevalue(f"{request.param}_store")
-    return found
 
 
 @pytest.fixture(params=["files", pytest.param("mlflow", marks=pytest.mark.mlflow)])
