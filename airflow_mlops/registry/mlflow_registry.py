@@ -159,21 +159,19 @@ class MlflowRegistry:
         versions, log = self._of(name)
         seen = 0
         for _ in tries():
-            with self._there(name):
-                state = self._settled(name, log, self._state(name, log, seen))
-            if state is None:
+            if (state := self._settled(name, log, self._state(name, log, seen))) is None:
                 continue
             check_expected(name, expected or {}, state.aliases, state.last)
             wanted = {alias: number for alias, number in changes.items() if state.aliases.get(alias) != number}
             if not wanted:
+                self._catch_up(name, log, state)
                 return None
             # What an alias points to may be none of ours, and must not keep anybody from making it the previous one.
             unheld = {number for number in wanted.values() if number is not None}.difference(state.aliases.values())
             for number in sorted(unheld):
                 self._living(name, number, versions, state.last)
             if (made := log.append(state.last, by=by, why=why, changed=wanted)) is not None:
-                with self._there(name):
-                    self._publish(name, log, made)
+                self._publish(name, log, made)
                 return made
             seen = number_after(state.last)
         raise busy(name)
@@ -184,18 +182,16 @@ class MlflowRegistry:
         versions, log = self._of(name)
         seen = 0
         for _ in tries():
-            with self._there(name):
-                state = self._settled(name, log, self._state(name, log, seen))
-            if state is None:
+            if (state := self._settled(name, log, self._state(name, log, seen))) is None:
                 continue
             if number in deleted_since(state.last):
+                self._catch_up(name, log, state)
                 versions.delete(number, lambda: deleted_since(log.newest()))
                 return None
             self._living(name, number, versions, state.last)
             check_unused(name, number, state.aliases)
             if (made := log.append(state.last, by=by, why=why, changed={}, deleted=number)) is not None:
-                with self._there(name):
-                    self._publish(name, log, made)
+                self._publish(name, log, made)
                 versions.delete(number, lambda: deleted_since(log.newest()))
                 return made
             seen = number_after(state.last)
@@ -257,37 +253,46 @@ class MlflowRegistry:
         return _State(last, told, outside, is_published=True, is_new=told_of is None)
 
     def _settled(self, name: str, log: MoveLog, state: _State) -> _State | None:
-        """The state with MLflow and the log in agreement; ``None`` if that took a change, so that it is to be looked at anew."""
+        """The state, with all of it in the log; ``None`` if that took a change, so that it is to be looked at anew."""
         if state.outside:
             why = "moved in MLflow itself"
             if (made := log.append(state.last, by=ELSEWHERE, why=why, changed=state.outside)) is not None:
-                self._server.set_model_tag(name, MOVE_TAG, str(made.number))
+                self._say(name, made)
             return None
         if state.is_new:
             # Before there is an entry: whoever is killed after it must not leave a model that looks as if it were made anew.
-            self._server.set_model_tag(name, MOVE_TAG, str(state.last.number if state.last else 0))
+            self._say(name, state.last)
+        return state
+
+    def _say(self, name: str, move: Move | None) -> None:
+        """Say which entry of the log MLflow's aliases are."""
+        with self._there(name):
+            self._server.set_model_tag(name, MOVE_TAG, str(move.number if move else 0))
+
+    def _catch_up(self, name: str, log: MoveLog, state: _State) -> None:
+        """Bring MLflow's aliases up to the log where somebody else was killed before it."""
         if not state.is_published and state.last is not None:
             self._publish(name, log, state.last)
-        return state
 
     def _publish(self, name: str, log: MoveLog, move: Move) -> None:
         """Bring MLflow's aliases up to the newest entry of the log."""
         own = f"{MOVING_TAG}.{secrets.token_hex(8)}"
-        self._server.set_model_tag(name, own, str(int(time.time())))
         newest: Move | None = move
-        while newest is not None:
-            move = newest
-            told = self._server.model(name)
-            if told.tags.get(MOVE_TAG) == str(move.number):
-                self._server.set_model_tag(name, MOVE_TAG, _BETWEEN)
-            self._bring(name, told.aliases, move.aliases)
-            self._server.set_model_tag(name, MOVE_TAG, str(move.number))
-            # Whoever was slow here may have undone what somebody else has brought meanwhile.
-            found = log.newest(move.number)
-            newest = found if found is not None and found.number != move.number else None
-        killed = [tag for tag, is_alive in _moving(told.tags).items() if not is_alive and tag != own]
-        for tag in (*killed, own):
-            self._server.delete_model_tag(name, tag)
+        with self._there(name):
+            self._server.set_model_tag(name, own, str(int(time.time())))
+            while newest is not None:
+                move = newest
+                told = self._server.model(name)
+                if told.tags.get(MOVE_TAG) == str(move.number):
+                    self._server.set_model_tag(name, MOVE_TAG, _BETWEEN)
+                self._bring(name, told.aliases, move.aliases)
+                self._server.set_model_tag(name, MOVE_TAG, str(move.number))
+                # Whoever was slow here may have undone what somebody else has brought meanwhile.
+                found = log.newest(move.number)
+                newest = found if found is not None and found.number != move.number else None
+            killed = [tag for tag, is_alive in _moving(told.tags).items() if not is_alive and tag != own]
+            for tag in (*killed, own):
+                self._server.delete_model_tag(name, tag)
 
     def _bring(self, name: str, told: Mapping[str, int], wanted: Mapping[str, int]) -> None:
         for alias in told.keys() - wanted.keys():

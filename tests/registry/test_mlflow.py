@@ -232,8 +232,6 @@ def test_a_promotion_that_is_killed_at_any_request_was_made_or_not_and_the_next_
         promote(connect(), name, 2, by="me")
         assert connect().aliases(name) == {"champion": 2, "previous": 1}
         assert len(connect().history(name)) == 2
-        # A promotion that has nothing to do asks nothing of MLflow; whoever moves next brings it up to the log.
-        connect().move(name, {"other": 1}, by="me")
         check_agreed(connect(), client, name)
     assert moved >= 5
 
@@ -547,6 +545,19 @@ def test_a_model_that_was_deleted_in_mlflow_and_made_again_has_no_aliases_of_the
         {"champion": None, "previous": None},
         {"champion": 1},
     ]
+    check_agreed(churn, client, "churn")
+
+
+def test_a_model_that_was_renamed_in_mlflow_is_whole_again_under_its_old_name(
+    churn: MlflowRegistry, client: Any
+) -> None:
+    before = churn.versions("churn")
+    client.rename_registered_model("churn", "other")
+    with pytest.raises(DocumentInvalid, match="is missing, although the tags of version 1 of other name it"):
+        churn.versions("other")
+    client.rename_registered_model("other", "churn")
+    assert churn.versions("churn") == before
+    assert churn.resolve("models:churn@champion").version == 1
     check_agreed(churn, client, "churn")
 
 
