@@ -7,11 +7,21 @@ record of all that is known of a version, and the log of moves. MLflow has no co
 entry of the log first, which only one writer can add, and is brought to MLflow then. A tag of the model says which entry was; while that is
 another one than the newest, the log is what holds, and whoever moves next brings MLflow up to it. Aliases that somebody moved in MLflow itself
 hold as they are, and the next move enters them into the log.
+
+Whoever brings a move to MLflow says so in a tag of their own, which they remove at the end: while there is one, the log is what holds as well.
+Without it, who was slow would put an old alias under the tag of a later move, and that would look as if somebody had moved it in MLflow itself.
+One that is older than ten minutes is of a process that was killed, and is looked past. What is left to chance: a process that was stopped for
+longer than that in the middle of a move, went on, and met another move; and what somebody moves in MLflow while a move is under way.
+
+A model without the tag is one that nothing was moved of, though there be a log: somebody deleted the one that had it in MLflow, and made it anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,8 +57,14 @@ MODELS = "_mlflow"
 MOVE_TAG = "mlops_move"
 """Tag of a model: the entry of the log that its aliases are."""
 
+MOVING_TAG = "mlops_moving"
+"""Tag of a model, with a dot and a random word: since when somebody has been bringing a move to MLflow."""
+
 _BETWEEN = "0"
-"""Value of it while aliases are being moved."""
+"""Value of the move's tag before the first move, and while what it says is made anew."""
+
+_PATIENCE = 600.0
+"""Seconds. A request to MLflow takes some minutes at most, until it is given up."""
 
 ELSEWHERE = "somebody in MLflow"
 
@@ -62,12 +78,14 @@ class _State:
     :param aliases: where they point
     :param outside: what of that was changed in MLflow itself
     :param is_published: whether MLflow's aliases are up to the log
+    :param is_new: whether MLflow does not say which move they are
     """
 
     last: Move | None
     aliases: dict[str, int]
     outside: dict[str, int | None]
     is_published: bool
+    is_new: bool = False
 
 
 class MlflowRegistry:
@@ -141,14 +159,16 @@ class MlflowRegistry:
         versions, log = self._of(name)
         seen = 0
         for _ in tries():
-            state = self._settled(name, log, self._state(name, log, seen))
-            if state is None:
+            if (state := self._settled(name, log, self._state(name, log, seen))) is None:
                 continue
             check_expected(name, expected or {}, state.aliases, state.last)
             wanted = {alias: number for alias, number in changes.items() if state.aliases.get(alias) != number}
             if not wanted:
+                self._catch_up(name, log, state)
                 return None
-            for number in sorted({number for number in wanted.values() if number is not None}):
+            # What an alias points to may be none of ours, and must not keep anybody from making it the previous one.
+            unheld = {number for number in wanted.values() if number is not None}.difference(state.aliases.values())
+            for number in sorted(unheld):
                 self._living(name, number, versions, state.last)
             if (made := log.append(state.last, by=by, why=why, changed=wanted)) is not None:
                 self._publish(name, log, made)
@@ -162,17 +182,17 @@ class MlflowRegistry:
         versions, log = self._of(name)
         seen = 0
         for _ in tries():
-            state = self._settled(name, log, self._state(name, log, seen))
-            if state is None:
+            if (state := self._settled(name, log, self._state(name, log, seen))) is None:
                 continue
             if number in deleted_since(state.last):
-                versions.delete(number)
+                self._catch_up(name, log, state)
+                versions.delete(number, lambda: deleted_since(log.newest()))
                 return None
             self._living(name, number, versions, state.last)
             check_unused(name, number, state.aliases)
             if (made := log.append(state.last, by=by, why=why, changed={}, deleted=number)) is not None:
                 self._publish(name, log, made)
-                versions.delete(number)
+                versions.delete(number, lambda: deleted_since(log.newest()))
                 return made
             seen = number_after(state.last)
         raise busy(name)
@@ -192,11 +212,17 @@ class MlflowRegistry:
             MoveLog(self._store, f"{key}/moves", name),
         )
 
-    def _model(self, name: str) -> ServerModel:
+    @contextmanager
+    def _there(self, name: str) -> Iterator[None]:
+        """Say that there is no such model where MLflow does."""
         try:
-            return self._server.model(name)
+            yield
         except Missing:
             raise unknown_model(name, self._server.uri, self._server.models()) from None
+
+    def _model(self, name: str) -> ServerModel:
+        with self._there(name):
+            return self._server.model(name)
 
     def _state(self, name: str, log: MoveLog, at_least: int = 0) -> _State:
         """
@@ -204,43 +230,76 @@ class MlflowRegistry:
 
         :raises UnknownModel: if there is none
         """
+        state = self._seen(name, log, at_least)
+        # A server reads tags and aliases one after the other. Only what it says twice was so.
+        for _ in tries():
+            if not state.outside or (again := self._seen(name, log, at_least)) == state:
+                return state
+            state = again
+        raise busy(name)
+
+    def _seen(self, name: str, log: MoveLog, at_least: int) -> _State:
         # In this order: an entry that MLflow has is in the log by then.
         model = self._model(name)
         last = log.newest(at_least)
         logged = dict(last.aliases) if last else {}
-        if model.tags.get(MOVE_TAG, _BETWEEN) != str(last.number if last else 0):
+        told_of = model.tags.get(MOVE_TAG)
+        if told_of not in (None, str(last.number if last else 0)) or any(_moving(model.tags).values()):
             return _State(last, logged, {}, is_published=False)
-        told = dict(model.aliases)
+        gone = deleted_since(last)
+        told = {alias: number for alias, number in model.aliases.items() if number not in gone}
         changed = {alias for alias in {*logged, *told} if logged.get(alias) != told.get(alias)}
-        return _State(last, told, {alias: told.get(alias) for alias in sorted(changed)}, is_published=True)
+        outside = {alias: told.get(alias) for alias in sorted(changed)}
+        return _State(last, told, outside, is_published=True, is_new=told_of is None)
 
     def _settled(self, name: str, log: MoveLog, state: _State) -> _State | None:
-        """The state with MLflow and the log in agreement; ``None`` if that took a change, so that it is to be looked at anew."""
+        """The state, with all of it in the log; ``None`` if that took a change, so that it is to be looked at anew."""
         if state.outside:
             why = "moved in MLflow itself"
             if (made := log.append(state.last, by=ELSEWHERE, why=why, changed=state.outside)) is not None:
-                self._server.set_model_tag(name, MOVE_TAG, str(made.number))
+                self._say(name, made)
             return None
+        if state.is_new:
+            # Before there is an entry: whoever is killed after it must not leave a model that looks as if it were made anew.
+            self._say(name, state.last)
+        return state
+
+    def _say(self, name: str, move: Move | None) -> None:
+        """Say which entry of the log MLflow's aliases are."""
+        with self._there(name):
+            self._server.set_model_tag(name, MOVE_TAG, str(move.number if move else 0))
+
+    def _catch_up(self, name: str, log: MoveLog, state: _State) -> None:
+        """Bring MLflow's aliases up to the log where somebody else was killed before it."""
         if not state.is_published and state.last is not None:
             self._publish(name, log, state.last)
-        return state
 
     def _publish(self, name: str, log: MoveLog, move: Move) -> None:
         """Bring MLflow's aliases up to the newest entry of the log."""
-        while True:
-            self._server.set_model_tag(name, MOVE_TAG, _BETWEEN)
-            told = self._server.model(name).aliases
-            for alias in told.keys() - move.aliases.keys():
-                self._server.delete_alias(name, alias)
-            for alias, number in move.aliases.items():
-                if told.get(alias) != number:
-                    self._point(name, alias, number)
-            self._server.set_model_tag(name, MOVE_TAG, str(move.number))
-            # Whoever was slow here may have undone what somebody else has brought meanwhile.
-            newest = log.newest(move.number)
-            if newest is None or newest.number == move.number:
-                return
-            move = newest
+        own = f"{MOVING_TAG}.{secrets.token_hex(8)}"
+        newest: Move | None = move
+        with self._there(name):
+            self._server.set_model_tag(name, own, str(int(time.time())))
+            while newest is not None:
+                move = newest
+                told = self._server.model(name)
+                if told.tags.get(MOVE_TAG) == str(move.number):
+                    self._server.set_model_tag(name, MOVE_TAG, _BETWEEN)
+                self._bring(name, told.aliases, move.aliases)
+                self._server.set_model_tag(name, MOVE_TAG, str(move.number))
+                # Whoever was slow here may have undone what somebody else has brought meanwhile.
+                found = log.newest(move.number)
+                newest = found if found is not None and found.number != move.number else None
+            killed = [tag for tag, is_alive in _moving(told.tags).items() if not is_alive and tag != own]
+            for tag in (*killed, own):
+                self._server.delete_model_tag(name, tag)
+
+    def _bring(self, name: str, told: Mapping[str, int], wanted: Mapping[str, int]) -> None:
+        for alias in told.keys() - wanted.keys():
+            self._server.delete_alias(name, alias)
+        for alias, number in wanted.items():
+            if told.get(alias) != number:
+                self._point(name, alias, number)
 
     def _point(self, name: str, alias: str, number: int) -> None:
         try:
@@ -263,3 +322,14 @@ class MlflowRegistry:
                     "register has made"
                 )
         raise unknown_version(name, number, versions.numbers(), last)
+
+
+def _moving(tags: Mapping[str, str]) -> dict[str, bool]:
+    """The tags of those who bring a move to MLflow, and whether it is still that."""
+    now = time.time()
+    return {tag: _is_recent(value, now) for tag, value in tags.items() if tag.startswith(f"{MOVING_TAG}.")}
+
+
+def _is_recent(value: str, now: float) -> bool:
+    """Whether a tag is of a moment around now: the clocks of two workers are never the same."""
+    return value.isascii() and value.isdigit() and len(value) < 12 and abs(now - int(value)) < _PATIENCE

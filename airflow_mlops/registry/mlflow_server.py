@@ -9,7 +9,7 @@ to it as well.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,7 @@ _GONE, _TAKEN, _INVALID = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", 
 _DENIED = ("PERMISSION_DENIED", "UNAUTHENTICATED")
 _PAGE = 200
 _SHOWN = 300
+_OTHER = "try again, and check the address of its connection"
 
 
 class Missing(Exception):  # noqa: N818 - an answer, which every caller gives its own name
@@ -91,12 +92,12 @@ class MlflowServer:
         """
         with self._told():
             found = self._client.get_registered_model(name)
-        return ServerModel(_aliases(found.aliases), dict(found.tags or {}))
+            _check_answer(found.name, name)
+            return ServerModel(_aliases(found.aliases), dict(found.tags or {}))
 
     def models(self) -> list[str]:
         """Names of all models that are names for us, too."""
-        with self._told():
-            found = self._all(lambda token: self._client.search_registered_models(max_results=_PAGE, page_token=token))
+        found = self._all(lambda token: self._client.search_registered_models(max_results=_PAGE, page_token=token))
         return sorted(model.name for model in found if _is_name(model.name))
 
     def create_model(self, name: str) -> None:
@@ -114,7 +115,9 @@ class MlflowServer:
         :raises Missing: if there is none of that number
         """
         with self._told():
-            return _version(self._client.get_model_version(name, str(number)))
+            found = self._client.get_model_version(name, str(number))
+            _check_answer((found.name, int(found.version)), (name, number))
+            return _version(found)
 
     def versions(self, name: str, tag: str | None = None, value: str = "") -> list[ServerVersion]:
         """
@@ -124,19 +127,24 @@ class MlflowServer:
         :param value: of it; without quotes
         """
         filter_ = f"name='{check_name(name)}'" + (f" and tags.`{tag}`='{value}'" if tag is not None else "")
-        with self._told():
-            found = self._all(
-                lambda token: self._client.search_model_versions(filter_, max_results=_PAGE, page_token=token)
-            )
-        return sorted(map(_version, found), key=lambda version: version.number)
+        found = self._all(
+            lambda token: self._client.search_model_versions(filter_, max_results=_PAGE, page_token=token)
+        )
+        # Some databases hold names that differ in their case alone for the same.
+        return sorted((_version(one) for one in found if one.name == name), key=lambda version: version.number)
 
     def create_version(self, name: str, source: str, tags: Mapping[str, str], description: str) -> int:
-        """Make a version, and say its number: MLflow counts, and counts on after a deletion."""
+        """
+        Make a version, and say its number: MLflow counts, and counts on after a deletion.
+
+        :raises Missing: if there is no such model
+        """
         with self._told():
             made = self._client.create_model_version(
                 name, source, tags=dict(tags), description=description or None, await_creation_for=None
             )
-        return int(made.version)
+            _check_answer(made.name, name)
+            return int(made.version)
 
     def delete_version(self, name: str, number: int) -> None:
         """Delete a version, if there is one."""
@@ -156,24 +164,46 @@ class MlflowServer:
             self._client.set_registered_model_alias(name, alias, str(number))
 
     def delete_alias(self, name: str, alias: str) -> None:
-        """Remove an alias, if there is one."""
+        """
+        Remove an alias, if there is one.
+
+        :raises Missing: if there is no such model
+        """
         with self._told():
             self._client.delete_registered_model_alias(name, alias)
 
     def set_model_tag(self, name: str, tag: str, value: str) -> None:
-        """Write a tag of a model."""
+        """
+        Write a tag of a model.
+
+        :raises Missing: if there is no such model
+        """
         with self._told():
             self._client.set_registered_model_tag(name, tag, value)
 
-    def _all(self, ask: Any) -> list[Any]:
+    def delete_model_tag(self, name: str, tag: str) -> None:
+        """
+        Remove a tag of a model, if there is one.
+
+        :raises Missing: if there is no such model
+        """
+        with self._told():
+            self._client.delete_registered_model_tag(name, tag)
+
+    def _all(self, ask: Callable[[str | None], Any]) -> list[Any]:
+        """All pages of a search; one finds nothing, or something, and is never answered with what a search is not."""
         found: list[Any] = []
         token: str | None = None
-        while True:
-            page = ask(token)
-            found += page
-            token = page.token
-            if not token:
-                return found
+        try:
+            while True:
+                with self._told():
+                    page = ask(token)
+                    found += page
+                    token = page.token
+                if not token:
+                    return found
+        except Missing as error:
+            raise StoreFailed(f"the MLflow server at {self.uri}: has no model registry; {_OTHER}") from error
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -191,10 +221,20 @@ class MlflowServer:
             if code == _INVALID:
                 raise ArtifactError(message) from error
             raise StoreFailed(f"{message}; try again") from error
+        except Exception as error:
+            # What MLflow's client makes of an answer that is none of MLflow's, such as the page of a proxy.
+            raise StoreFailed(
+                f"the MLflow server at {self.uri}: its answer is none of MLflow's ({type(error).__name__}: {str(error)[:_SHOWN]}); {_OTHER}"
+            ) from error
 
 
 class _TakenError(Exception):
     """There is one of that name already."""
+
+
+def _check_answer(found: object, asked: object) -> None:
+    if found != asked:
+        raise ValueError(f"asked for {asked}, it told of {found}")
 
 
 def _version(found: Any) -> ServerVersion:

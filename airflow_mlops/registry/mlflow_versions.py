@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from airflow_mlops.artifacts.errors import ArtifactError, NotFound, ReferenceRefused
+from airflow_mlops.artifacts.errors import ArtifactError, NotFound, ReferenceRefused, StoreFailed
 from airflow_mlops.registry.errors import RegistryBusy
 from airflow_mlops.registry.mlflow_server import Missing
 from airflow_mlops.registry.model import Described, ModelVersion
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 DIGEST_TAG, FOLDER_TAG = "mlops_digest", "mlops_folder"
 """Tags by which a version is one of ours."""
 
-_MAX_TAG = 1000
+_MAX_TAG, _MAX_SOURCE, _MAX_DESCRIPTION = 1000, 500, 5000
+"""Characters. MLflow's databases take no more of a source and a description, but for SQLite; of a tag nobody reads more."""
+
 _TAG = re.compile(r"[A-Za-z0-9_./ -]{1,200}")
 _FOLDER = re.compile(FOLDER)
 
@@ -91,7 +93,8 @@ class MlflowVersions:
             if copied is None:
                 copied = self._shelf.copy(artifact, local, 0)
                 self._write(copied, artifact, facts, by)
-            self._create(copied)
+            if not self._create(copied):
+                continue
             self._take_back(copied, artifact.digest, deleted)
             if (first := self._first(artifact.digest, deleted)) is not None and first.tags[FOLDER_TAG] == copied.folder:
                 return self._read(first), True
@@ -122,15 +125,24 @@ class MlflowVersions:
         """Numbers of all versions of ours that MLflow has."""
         return [version.number for version in self._server.versions(self._name) if _is_ours(version)]
 
-    def delete(self, number: int) -> None:
-        """Delete a version and its files, whatever is there of it."""
+    def delete(self, number: int, deleted: Deleted) -> None:
+        """
+        Delete a version and its files, whatever is there of it.
+
+        :param deleted: numbers of versions that are deleted, or being deleted
+        """
         try:
             found = self._server.version(self._name, number)
         except Missing:
             return
-        if _is_ours(found):
+        if _is_ours(found) and not self._is_shared(found, deleted):
             self._discard(found.tags[FOLDER_TAG])
         self._server.delete_version(self._name, number)
+
+    def _is_shared(self, version: ServerVersion, deleted: Deleted) -> bool:
+        """Whether a version that stays has the same files: a request that was sent twice, or somebody who copied tags."""
+        others = self._server.versions(self._name, FOLDER_TAG, version.tags[FOLDER_TAG])
+        return bool({found.number for found in others}.difference(deleted(), [version.number]))
 
     def _first(self, digest: str, deleted: Deleted) -> ServerVersion | None:
         """The version that has some content now. The log is read after MLflow: what MLflow does not show, it cannot delete."""
@@ -152,13 +164,30 @@ class MlflowVersions:
             self._discard(copied.folder)
             raise
 
-    def _create(self, copied: Copied) -> None:
+    def _create(self, copied: Copied) -> bool:
+        """Make a version of copied files; ``False`` if somebody has deleted the model meanwhile."""
         record = self._record(copied.folder)
-        self._server.create_model(self._name)
-        source = self._store.uri(copied.key)
+        text = record.model.description
+        text = text if len(text) <= _MAX_DESCRIPTION else f"{text[: _MAX_DESCRIPTION - 1]}…"
+        try:
+            self._server.create_model(self._name)
+            self._server.create_version(self._name, self._source(copied), self._tags(record), text)
+        except Missing:
+            return False
+        except StoreFailed:
+            raise  # it may have been made: the files stay
+        except ArtifactError:
+            self._discard(copied.folder)
+            raise
+        return True
+
+    def _source(self, copied: Copied) -> str:
+        """Where MLflow's own programs find the files, if they can read the store."""
+        uri = self._store.uri(copied.key)
+        if len(uri) > _MAX_SOURCE - len("mlops-"):
+            uri = self._store.uri(f"{self._key}/{copied.folder}")
         # A server takes no folder of its own machine for a source, and none of another one means anything to it.
-        source = f"mlops-{source}" if source.startswith("file:") else source
-        self._server.create_version(self._name, source, self._tags(record), record.model.description)
+        return f"mlops-{uri}" if uri.startswith("file:") else uri
 
     def _tags(self, record: MlflowRecord) -> dict[str, str]:
         model, origin = record.model, record.model.origin
@@ -184,7 +213,7 @@ class MlflowVersions:
 
     def _read(self, found: ServerVersion) -> ModelVersion:
         folder = found.tags[FOLDER_TAG]
-        record = self._record(folder)
+        record = self._record(folder, found.number)
         model = record.model
         key = self._record_key(folder)
         if (model.name, model.digest) != (self._name, found.tags[DIGEST_TAG]):
@@ -199,12 +228,13 @@ class MlflowVersions:
             raise damaged(self._store, key, str(error)) from None
         return version
 
-    def _record(self, folder: str) -> MlflowRecord:
+    def _record(self, folder: str, number: int | None = None) -> MlflowRecord:
         key = self._record_key(folder)
         try:
             record = read_record(self._store, key, MlflowRecord)
         except NotFound:
-            raise damaged(self._store, key, "is missing, although MLflow has its version") from None
+            named = f", although the tags of version {number} of {self._name} name it in MLflow" if number else ""
+            raise damaged(self._store, key, f"is missing{named}") from None
         if record.folder != folder or record.model.digest.replace(":", "-") != folder.split("/")[1]:
             raise damaged(self._store, key, f"is the record of files in {record.folder}")
         return record

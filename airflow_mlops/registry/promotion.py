@@ -125,6 +125,8 @@ def _moved(
         aliases = registry.aliases(name)
         changes, message = ask(aliases)
         if not changes:
+            # Whoever was killed on the way may not have told everybody: a registry on a server ends that now.
+            registry.move(name, {}, by=by, why=why)
             return Promotion(None, message)
         expected = {alias: aliases.get(alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)}
         try:
