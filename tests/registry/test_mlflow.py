@@ -215,6 +215,26 @@ def test_a_move_that_is_killed_at_any_request_is_made_for_all_aliases_or_none_an
     assert moved >= 5
 
 
+def test_the_first_move_of_a_model_that_is_killed_at_any_request_is_made_or_not(
+    connect: Open, client: Any, make_model: Make
+) -> None:
+    """A model without the tag looks as one that was made anew in MLflow, whose log does not hold."""
+    artifact = make_model()
+
+    def act(registry: MlflowRegistry, name: str) -> None:
+        registry.move(name, {"a": 1, "b": 1}, by="w")
+
+    moved = 0
+    for name in every_death(connect, act, lambda name: connect().register(name, artifact, by="me") and None):
+        logged = connect().history(name)
+        assert connect().aliases(name) == ({"a": 1, "b": 1} if logged else {})
+        moved += len(logged)
+        act(connect(), name)
+        assert [move.by for move in connect().history(name)] == ["w"]
+        check_agreed(connect(), client, name)
+    assert moved >= 5
+
+
 def test_a_promotion_that_is_killed_at_any_request_was_made_or_not_and_the_next_one_ends_the_same(
     connect: Open, client: Any, make_model: Make
 ) -> None:
