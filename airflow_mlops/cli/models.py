@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _KIND = "AIRFLOW__MLOPS__MODEL_REGISTRY"
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 _NEWEST = 20
 _MAX_METRICS = 6
 _NAME = 40
@@ -57,15 +59,29 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON docum
 @_json
 def list_(store: str | None, deployment: bool, as_json: bool) -> None:
     """List the models, with their aliases."""
+    from airflow_mlops.artifacts import DocumentInvalid
+    from airflow_mlops.registry import UnknownModel
+
     registry, place = _registry(store, deployment)
-    found = {name: (registry.aliases(name), registry.versions(name)) for name in registry.models()}
+    found: dict[str, tuple[dict[str, int], list[ModelVersion]]] = {}
+    unread: dict[str, str] = {}
+    for name in registry.models():
+        try:
+            found[name] = registry.aliases(name), registry.versions(name)
+        except (
+            DocumentInvalid,
+            UnknownModel,
+        ) as error:  # of one that was just deleted, or is damaged, the others are not
+            unread[name] = looks.printable(str(error))
     if as_json:
-        document = {
+        document: dict[str, Any] = {
             name: {"aliases": aliases, "versions": [version.version for version in versions]}
             for name, (aliases, versions) in found.items()
         }
-        click.echo(json.dumps(document, indent=2))
+        click.echo(json.dumps({**document, **{name: {"error": why} for name, why in unread.items()}}, indent=2))
         return
+    for name, why in unread.items():
+        click.echo(f"{name} cannot be read: {why}", err=True)
     if not found:
         click.echo(f"no models in {place}; a step of kind register makes one")
         return
@@ -101,6 +117,12 @@ def show(model: str, store: str | None, deployment: bool, as_json: bool) -> None
         return
     console = looks.make_console()
     _print_versions(console, versions, aliases)
+    for alias, number in sorted(aliases.items()):
+        if number not in {one.version for one in versions}:
+            console.print(
+                f"{alias} is version {number}, which was registered elsewhere, and which no step can read",
+                highlight=False,
+            )
     _print_history(console, history)
 
 
@@ -201,23 +223,28 @@ def _registry(store: str | None, deployment: bool) -> tuple[ModelRegistry, str]:
             raise CommandError(
                 f"nothing has run yet in the deployment whose store is {opened.url}; is AIRFLOW_HOME set?"
             )
-        return _opened(opened, instance), opened.url
+        return _opened(opened, instance)
     from airflow_mlops.cli.session import STORE, open_store, own_instance, run_settings
 
     opened = open_store(run_settings(store)[STORE])
     if os.environ.get(_KIND, "files") != "files":
-        return _opened(opened, own_instance()), opened.url
+        return _opened(opened, own_instance())
     from airflow_mlops.registry import FileRegistry
 
     return FileRegistry(opened, own_instance()), opened.url
 
 
-def _opened(store: Store, instance: str) -> ModelRegistry:
-    """The registry that Airflow's configuration names."""
+def _opened(store: Store, instance: str) -> tuple[ModelRegistry, str]:
+    """The registry that Airflow's configuration names, and where it is."""
     from airflow_mlops.operators.mlflow_connection import open_registry
     from airflow_mlops.operators.settings import load_settings
 
-    return open_registry(load_settings(), store, instance)
+    # Whoever sits at a terminal waits for a server that is away for less long than a step.
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    registry = open_registry(load_settings(), store, instance)
+    return registry, str(getattr(registry, "uri", store.url))
 
 
 def _named(registry: ModelRegistry, text: str) -> tuple[str, ModelVersion | None]:

@@ -22,12 +22,13 @@ from airflow_mlops.operators.references import ReferenceOperator, run_inner
 from airflow_mlops.operators.version_compat import deferral_failed
 from airflow_mlops.spec.gates import PARAMS
 from airflow_mlops.spec.parts import Assignee
-from airflow_mlops.spec.verdicts import answer_told, as_document
+from airflow_mlops.spec.verdicts import answer_told, as_document, told
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Artifact
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.question import Numbers, Thing
+    from airflow_mlops.operators.resolve import ResolvedInputs
     from airflow_mlops.spec.conditions import Condition
     from airflow_mlops.spec.parts import Answer, OnFail
 
@@ -83,6 +84,7 @@ class ApproveOperator(ReferenceOperator):
         self.default = default
         self.on_reject = on_reject
         self.when = when
+        self._doubt = ""
         self._check()
 
     def _check(self) -> None:
@@ -97,6 +99,12 @@ class ApproveOperator(ReferenceOperator):
         if self.program is None:  # a spec's was looked at when it was read
             self._condition()
 
+    def look_up(self, context: Any, attempt: Attempt) -> ResolvedInputs:
+        """What the inputs are, or what this try has shown of them when it asked."""
+        from airflow_mlops.operators.asked import shown_inputs
+
+        return shown_inputs(attempt) or super().look_up(context, attempt)
+
     def produce(
         self, context: Any, names: Mapping[str, Any], attempt: Attempt
     ) -> tuple[dict[str, Artifact], dict[str, Any]]:
@@ -107,8 +115,8 @@ class ApproveOperator(ReferenceOperator):
         else:
             found = self._not_asked(names, attempt)
             answer = found if found is not None else self._ask(context, names, attempt)
-        told = answer_told(answer)
-        self.log.info("%s", told[0].upper() + told[1:])
+        said = answer_told(answer)
+        self.log.info("%s", said[0].upper() + said[1:])
         return {}, {**answer, **compared_with(self, attempt)}
 
     def conclude(self, reference: Mapping[str, Any]) -> None:
@@ -140,12 +148,17 @@ class ApproveOperator(ReferenceOperator):
 
         wanted = {str(path[0]) for path in condition.paths}
         verdict = condition.look({PARAMS: names[PARAMS], **values_of(attempt, wanted - {PARAMS})})
-        if verdict.holds or verdict.why:
+        if verdict.why:
+            self._doubt = f"It is not certain whether this holds: {told(as_document(verdict))}"
+            self.log.info("Asks all the same. %s", self._doubt)
+            return None
+        if verdict.holds:
             return None
         return {"asked": False, "approved": True, "by": None, "at": None, "when": as_document(verdict)}
 
     def _ask(self, context: Any, names: Mapping[str, Any], attempt: Attempt) -> dict[str, Any]:
         """Have Airflow ask, which ends this process; the answer comes to another one."""
+        from airflow_mlops.operators.asked import keep_shown
         from airflow_mlops.operators.preparation import rendered_text
 
         if self.subject_of_spec is not None:
@@ -153,6 +166,7 @@ class ApproveOperator(ReferenceOperator):
         identity = attempt.identity
         subject = self.subject or f"Approve {identity.dag_id}: {self.task_display_name}?"
         question = self._airflows_own(subject, self._body(names, attempt))
+        keep_shown(attempt)
         self.log.info("Asks: %s", subject)
         return self._read(run_inner(question, context))
 
@@ -220,7 +234,7 @@ class ApproveOperator(ReferenceOperator):
         inputs = attempt.resolved
         absent = {name: model for name, model in models_read(self).items() if name not in inputs.artifacts}
         things = [_thing(name, one, attempt) for name, one in inputs.artifacts.items() if one.type != "metrics"]
-        return body_of(self._numbers(attempt), {**names[PARAMS], **inputs.parameters}, things, absent)
+        return body_of(self._numbers(attempt), {**names[PARAMS], **inputs.parameters}, things, absent, self._doubt)
 
     def _numbers(self, attempt: Attempt) -> list[Numbers]:
         """What is compared: what was measured in this run, the candidate first, then what was measured on registered models."""

@@ -305,6 +305,17 @@ class StepOperator(BaseOperator):
         """Stop the attempt's program, if it runs. May be called twice, and from a signal handler."""
         raise NotImplementedError
 
+    def look_up(self, context: Any, attempt: Attempt) -> ResolvedInputs:
+        """
+        What the inputs are now.
+
+        :raises BadStep: if one is not there
+        """
+        from airflow_mlops.operators.preparation import wires_of
+        from airflow_mlops.operators.resolve import resolve_inputs
+
+        return resolve_inputs(wires_of(self), ti=context["ti"], attempt=attempt)
+
     def line_log(self, attempt: Attempt) -> LineLog:
         """Where a program's output goes: into the task's log, line by line, without the step's secrets."""
         from airflow_mlops.operators.logs import LineLog

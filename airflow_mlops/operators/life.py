@@ -46,9 +46,9 @@ from airflow_mlops.operators.identity import TaskIdentity
 from airflow_mlops.operators.keeping import keep, remember
 from airflow_mlops.operators.models import version_of
 from airflow_mlops.operators.policy import check_runtime
-from airflow_mlops.operators.preparation import invocation_of, names_of, parameters_of, seal_of, wires_of
+from airflow_mlops.operators.preparation import invocation_of, names_of, parameters_of, seal_of
 from airflow_mlops.operators.publish import commit_outputs, commit_references
-from airflow_mlops.operators.resolve import as_attributes, resolve_inputs
+from airflow_mlops.operators.resolve import as_attributes
 from airflow_mlops.operators.settings import load_settings
 from airflow_mlops.operators.states import ensure_needed
 from airflow_mlops.operators.version_compat import CONTROL_FLOW
@@ -125,9 +125,7 @@ def live_by_reference(operator: ReferenceOperator, context: Any) -> dict[str, An
     attempt = _guarded(lambda: begin(operator, context), operator, None, context)
 
     def stages() -> dict[str, Any]:
-        attempt.inputs = inputs = attempt.inputs or resolve_inputs(
-            wires_of(operator), ti=context["ti"], attempt=attempt
-        )
+        attempt.inputs = inputs = attempt.inputs or operator.look_up(context, attempt)
         _say_versions(operator, inputs)
         parameters = parameters_of(operator, context)
         names = names_of(operator, context, attempt, inputs, parameters)
@@ -191,7 +189,7 @@ def names_for_author(operator: StepOperator, context: Any) -> dict[str, Any]:
 
     def names() -> dict[str, Any]:
         attempt = begin(operator, context)
-        attempt.inputs = resolve_inputs(operator.inputs or {}, ti=context["ti"], attempt=attempt)
+        attempt.inputs = operator.look_up(context, attempt)
         values = names_of(operator, context, attempt, attempt.inputs, {})
         return as_attributes({name: values[name] for name in ("inputs", "outputs", "run")})
 
@@ -236,7 +234,7 @@ def _owned(operator: StepOperator, attempt: Attempt, stages: Callable[[], dict[s
 
 def _live(operator: StepOperator, context: Any, attempt: Attempt, started: float) -> dict[str, Any]:
     check_runtime(operator, attempt.settings)
-    inputs = attempt.inputs or resolve_inputs(wires_of(operator), ti=context["ti"], attempt=attempt)
+    inputs = attempt.inputs or operator.look_up(context, attempt)
     _say_versions(operator, inputs)
     parameters = {**parameters_of(operator, context), **inputs.parameters}
 

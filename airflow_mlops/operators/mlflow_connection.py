@@ -57,8 +57,10 @@ def mlflow_address(settings: Settings) -> MlflowAddress:
             "[mlops] model_registry is mlflow, and mlflow_conn_id is not set; expected the connection of its server"
         )
     found = find_connection(conn_id, "[mlops] mlflow_conn_id")
-    host = str(found.host or "")
-    uri = host if "://" in host else f"{found.schema or 'http'}://{host}"
+    # The schema of an HTTP connection is http or https; where Airflow has read the connection from a URI, that is its type, and the schema the path.
+    host, schema = str(found.host or ""), str(found.schema or "")
+    scheme = next((word for word in (schema, found.conn_type) if word in ("http", "https")), "http")
+    uri = host if "://" in host else f"{scheme}://{host}"
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise BadStep(
@@ -66,7 +68,9 @@ def mlflow_address(settings: Settings) -> MlflowAddress:
             "https://mlflow.example.com, and the credentials in login and password, or a token in password"
         )
     if found.port and not parts.port:
-        uri = parts._replace(netloc=f"{parts.netloc}:{found.port}").geturl()
+        parts = parts._replace(netloc=f"{parts.netloc}:{found.port}")
+    path = parts.path.rstrip("/") + (f"/{schema.strip('/')}" if schema not in ("", "http", "https") else "")
+    uri = parts._replace(path=path).geturl()
     password = str(found.password or "")
     if found.login:
         return MlflowAddress(uri.rstrip("/"), {USER: str(found.login), PASSWORD: password})

@@ -102,7 +102,8 @@ class MlflowRest:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Write to a run. A key with characters that MLflow does not take has underscores in their place, and what is too long is cut."""
-        numbers = [{**metric._asdict(), "key": _key(metric.key)} for metric in metrics]
+        keys = _keys(metric.key for metric in metrics)
+        numbers = [{**metric._asdict(), "key": keys[metric.key]} for metric in metrics]
         body: dict[str, Any] = {"run_id": run, "metrics": numbers[:_METRICS]}
         body |= {"params": _pairs(params or {}, _PARAM)[:_OTHERS], "tags": _pairs(tags or {}, _TAG)[:_OTHERS]}
         self._post("runs/log-batch", body)
@@ -179,17 +180,20 @@ def _id(document: Mapping[str, Any], key: str) -> str:
 
 
 def _pairs(values: Mapping[str, str], most: int) -> list[dict[str, str]]:
-    return [{"key": _key(key), "value": value[:most]} for key, value in _unlike(values.items())]
+    keys = _keys(values)
+    return [{"key": keys[key], "value": value[:most]} for key, value in values.items()]
 
 
-def _unlike(items: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    """Without those whose key another one has already: MLflow refuses a whole request for that."""
-    seen: set[str] = set()
-    for key, value in items:
-        if _key(key) not in seen:
-            seen.add(_key(key))
-            yield key, value
-
-
-def _key(text: str) -> str:
-    return _ODD.sub("_", text)[:_KEY]
+def _keys(names: Iterable[str]) -> dict[str, str]:
+    """Keys that MLflow takes, by the names that they are for; two names that would have the same one are numbered."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in dict.fromkeys(names):
+        key = plain = _ODD.sub("_", name)[:_KEY]
+        number = 1
+        while key in taken:
+            number += 1
+            key = f"{plain[: _KEY - 8]}_{number}"
+        taken.add(key)
+        found[name] = key
+    return found

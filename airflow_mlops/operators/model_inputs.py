@@ -15,6 +15,7 @@ from airflow_mlops.spec.gates import CONDITIONAL_KINDS
 if TYPE_CHECKING:
     from airflow_mlops.operators.attempt import Attempt
     from airflow_mlops.operators.base import StepOperator
+    from airflow_mlops.operators.register import RegisterOperator
 
 COMPARED = "compared"
 """Parameter of a gate and an approval: the versions that aliases meant, by reference; null for one that there was not."""
@@ -39,21 +40,37 @@ def compared_with(operator: StepOperator, attempt: Attempt) -> dict[str, dict[st
     return {COMPARED: found} if found else {}
 
 
-def looked_at(operator: StepOperator, context: Any, reference: str) -> dict[str, int | None]:
+def looked_at(operator: RegisterOperator, context: Any, reference: str) -> dict[str, int | None]:
     """
-    What an alias meant to the gates and approvals right before a step, by their task id.
+    What an alias meant to the gates and approvals before a step, by their task id; not to those before an earlier step that moves it.
 
     :param reference: ``models:churn@champion``
     """
     found: dict[str, int | None] = {}
-    for task in sorted(operator.upstream_task_ids):
-        if getattr(operator.dag.get_task(task), "kind", None) not in CONDITIONAL_KINDS:
-            continue
+    for task in _before(operator):
         document = context["ti"].xcom_pull(task_ids=task) or {}
         compared = document.get("parameters", {}).get(COMPARED, {})
         if reference in compared:
             found[task] = compared[reference]
     return found
+
+
+def _before(operator: RegisterOperator) -> list[str]:
+    """The gates and approvals before a step, up to where its alias was moved."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    ahead = [*operator.upstream_task_ids]
+    while ahead:
+        if (name := ahead.pop()) in seen:
+            continue
+        seen.add(name)
+        task: Any = operator.dag.get_task(name)
+        kind = getattr(task, "kind", None)
+        if kind == operator.kind and (task.model, task.alias) == (operator.model, operator.alias):
+            continue
+        found |= {name} if kind in CONDITIONAL_KINDS else set()
+        ahead += task.upstream_task_ids
+    return sorted(found)
 
 
 def with_optional_models(inputs: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -65,6 +65,7 @@ def body_of(
     values: Mapping[str, Any],
     things: Sequence[Thing],
     absent: Mapping[str, str] | None = None,
+    doubt: str = "",
 ) -> str | None:
     """
     The text below the question.
@@ -73,9 +74,16 @@ def body_of(
     :param values: parameters by name
     :param things: artifacts
     :param absent: references to registered models that there are not yet, by name
+    :param doubt: why it is asked although that is not certain
     :return: ``None`` if there is nothing to show
     """
-    parts = [*_compared(numbers), *_absent(absent or {}), *_parameters(values), *_artifacts(things)]
+    parts = [
+        *([_code(doubt)] if doubt else []),
+        *_compared(numbers),
+        *_absent(absent or {}),
+        *_parameters(values),
+        *_artifacts(things),
+    ]
     return "\n\n".join(parts) or None
 
 

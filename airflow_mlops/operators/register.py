@@ -31,8 +31,8 @@ class RegisterOperator(ReferenceOperator):
 
     :param model: the name
     :param alias: an alias that points to the version afterwards, such as ``challenger``. ``champion`` makes the old champion ``previous``; a
-        version that is the champion already does not become the challenger. Where gates or approvals right before this task have read the
-        model by that alias, it is moved only if it still means what it meant to them
+        version that is the champion already does not become the challenger. Where gates or approvals before this task have read the model by
+        that alias, it is moved only if it still means what it meant to them
     :param description: what the version is, for people
     :raises BadStep: if a name is none
     """

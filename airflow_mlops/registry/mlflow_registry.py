@@ -32,6 +32,7 @@ from airflow_mlops.registry.mlflow_server import Missing, MlflowServer
 from airflow_mlops.registry.mlflow_versions import MlflowVersions
 from airflow_mlops.registry.model import Facts, ModelVersion, Move
 from airflow_mlops.registry.move_log import MoveLog
+from airflow_mlops.registry.promotion import CHAMPION, PREVIOUS
 from airflow_mlops.registry.rules import (
     busy,
     check_aliases,
@@ -105,6 +106,7 @@ class MlflowRegistry:
         self._instance = instance
         self._root = f"{encode_component(instance)}/{MODELS}"
         self._server = MlflowServer(uri)
+        self.uri = uri
 
     def register(
         self, name: str, artifact: Artifact, *, by: str, facts: Facts | None = None, local: Path | None = None
@@ -166,9 +168,9 @@ class MlflowRegistry:
             if not wanted:
                 self._catch_up(name, log, state)
                 return None
-            # What an alias points to may be none of ours, and must not keep anybody from making it the previous one.
-            unheld = {number for number in wanted.values() if number is not None}.difference(state.aliases.values())
-            for number in sorted(unheld):
+            # The champion may be none of ours, which must not keep anybody from making it the previous one.
+            targets = {number for alias, number in wanted.items() if number is not None and alias != PREVIOUS}
+            for number in sorted(targets):
                 self._living(name, number, versions, state.last)
             if (made := log.append(state.last, by=by, why=why, changed=wanted)) is not None:
                 self._publish(name, log, made)
@@ -249,6 +251,11 @@ class MlflowRegistry:
         gone = deleted_since(last)
         told = {alias: number for alias, number in model.aliases.items() if number not in gone}
         changed = {alias for alias in {*logged, *told} if logged.get(alias) != told.get(alias)}
+        before = logged.get(CHAMPION)
+        if CHAMPION in changed & told.keys() and PREVIOUS not in changed and before not in (None, *gone):
+            # Whoever promotes in MLflow's pages moves one alias, and the way back is wanted all the same.
+            told[PREVIOUS] = logged[CHAMPION]
+            changed.add(PREVIOUS)
         outside = {alias: told.get(alias) for alias in sorted(changed)}
         return _State(last, told, outside, is_published=True, is_new=told_of is None)
 
@@ -257,7 +264,7 @@ class MlflowRegistry:
         if state.outside:
             why = "moved in MLflow itself"
             if (made := log.append(state.last, by=ELSEWHERE, why=why, changed=state.outside)) is not None:
-                self._say(name, made)
+                self._publish(name, log, made)
             return None
         if state.is_new:
             # Before there is an entry: whoever is killed after it must not leave a model that looks as if it were made anew.

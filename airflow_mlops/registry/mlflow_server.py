@@ -215,7 +215,7 @@ class MlflowServer:
                 raise Missing from error
             if code == _TAKEN:
                 raise _TakenError from error
-            message = f"the MLflow server at {self.uri}: {str(error)[:_SHOWN]}"
+            message = f"the MLflow server at {self.uri}: {_shortened(str(error))}"
             if code in _DENIED:
                 raise RegistryDenied(f"{message}; check the credentials of its connection") from error
             if code == _INVALID:
@@ -230,6 +230,10 @@ class MlflowServer:
 
 class _TakenError(Exception):
     """There is one of that name already."""
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _check_answer(found: object, asked: object) -> None:

@@ -76,7 +76,7 @@ def check_unused(name: str, number: int, aliases: Mapping[str, int]) -> None:
     if held:
         raise VersionInUse(
             f"version {number} of {name} is {', '.join(held)}; move {'that alias' if len(held) == 1 else 'those aliases'} "
-            "to another version, or remove it, before the version is deleted"
+            f"to another version, or remove {'it' if len(held) == 1 else 'them'}, before the version is deleted"
         )
 
 

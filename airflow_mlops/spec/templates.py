@@ -109,7 +109,9 @@ def look_up(parts: list[str], names: Mapping[str, Any]) -> Any:
     value: Any = names
     for part in parts:
         if not isinstance(value, Mapping) or part not in value:
-            raise TemplateError(f"'{'.'.join(parts)}' has no value here")
+            raise TemplateError(
+                f"'{'.'.join(parts)}' has no value here; where it may be absent, give it one: {{{{ {'.'.join(parts)} | default('none') }}}}"
+            )
         value = value[part]
     return value
 

@@ -19,6 +19,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from airflow_mlops.artifacts import Artifact, Store, digest_path
+from airflow_mlops.registry import FileRegistry, promote
 from tests.operators.lives import Steps, lived, prepare, running, until
 
 USER = "ada"
@@ -128,6 +130,22 @@ def not_asked(af: Approvals, dag_id: str) -> str:
 
 @scenario("parameters={}, when='params.ask == true'")
 def not_certain_whether_to_ask(af: Approvals, dag_id: str) -> str:
+    af.answer(dag_id, "Approve")
+    return af.ended(dag_id)
+
+
+@scenario("inputs={'champion': 'models:scored@champion'}")
+def answered_when_the_champion_is_another_one(af: Approvals, dag_id: str) -> str:
+    """There is none when it asks, and one when it is answered."""
+    af.asked(dag_id)
+    store = Store.open(f"file://{af.home}/mlops")
+    instance = (af.home / "mlops" / "_instances" / "default").read_text().strip()
+    file = af.home / "model.bin"
+    file.write_text("weights")
+    found = digest_path(file)
+    artifact = Artifact("model", "model", file.as_uri(), found.digest, found.size)
+    registry = FileRegistry(store, instance)
+    promote(registry, "scored", registry.register("scored", artifact, by="me", local=file)[0].version, by="me")
     af.answer(dag_id, "Approve")
     return af.ended(dag_id)
 

@@ -109,6 +109,14 @@ def test_nobody_is_asked_if_the_condition_does_not_hold_for_certain(lives: Lives
     assert outcome(lives["not_certain_whether_to_ask"]) == ("success", 1, True)
 
 
+@of_a_run
+def test_an_answer_is_to_what_was_shown_whatever_an_alias_means_by_then(lives: Lives) -> None:
+    life = lives["answered_when_the_champion_is_another_one"]
+    assert outcome(life) == ("success", 1, True)
+    assert life["parameters"]["compared"] == {"models:scored@champion": None}
+    assert "1/asked-1.json" in life["files"]
+
+
 BY_HAND = """
 from datetime import timedelta
 

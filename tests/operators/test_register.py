@@ -143,7 +143,8 @@ steps:
     no_champion: open
     require: ["m.acc > 0.5"]
   - {name: faster, kind: register, needs: [gate], inputs: {model: third.model}, model: raced, alias: champion}
-  - {name: slower, kind: register, needs: [gate, faster], inputs: {model: second.model}, model: raced, alias: champion}
+  - {name: between, kind: gate, needs: [gate], inputs: {m: second.metrics}, require: ["m.acc > 0.1"]}
+  - {name: slower, kind: register, needs: [between, faster], inputs: {model: second.model}, model: raced, alias: champion}
 """
 
 

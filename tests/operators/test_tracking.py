@@ -23,7 +23,8 @@ from airflow_mlops.artifacts.generations import Try
 from airflow_mlops.operators import tracking
 from airflow_mlops.operators.attempt import Attempt
 from airflow_mlops.operators.identity import TaskIdentity
-from airflow_mlops.operators.mlflow_connection import MlflowAddress
+from airflow_mlops.operators.mlflow_connection import MlflowAddress, mlflow_address
+from airflow_mlops.operators.mlflow_rest import _keys
 from airflow_mlops.operators.settings import Settings
 from tests.parts.proxy import proxied
 
@@ -267,3 +268,27 @@ def test_a_run_of_the_pipeline_has_failed_while_one_of_its_steps_has(
 
     told = [end("a", "FINISHED"), end("b", "FAILED"), end("a", "FINISHED"), end("b", "FINISHED")]
     assert told == ["FINISHED", "FAILED", "FAILED", "FINISHED"]
+
+
+@pytest.mark.parametrize(
+    ("connection", "uri"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("https://mlflow.example.com", "https://mlflow.example.com"),
+        ("https://mlflow.example.com:8443/prefix", "https://mlflow.example.com:8443/prefix"),
+        (
+            '{"conn_type": "http", "host": "https://mlflow.example.com/prefix/", "port": 99}',
+            "https://mlflow.example.com:99/prefix",
+        ),
+        ('{"conn_type": "http", "host": "mlflow", "schema": "https"}', "https://mlflow"),
+    ],
+)
+def test_a_connection_is_an_address_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connection: str, uri: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TRACKER", connection)
+    assert mlflow_address(attempt_of(tmp_path, "t", "d").settings).uri == uri
+
+
+def test_names_that_would_be_the_same_there_are_numbered() -> None:
+    assert _keys(["a (b)", "a [b]", "a (b)", "c"]) == {"a (b)": "a _b_", "a [b]": "a _b__2", "c": "c"}

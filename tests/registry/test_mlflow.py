@@ -453,17 +453,34 @@ def test_an_alias_that_was_moved_in_mlflow_holds_and_the_next_move_enters_it(
 ) -> None:
     client.set_registered_model_alias("churn", "champion", "2")
     client.set_registered_model_alias("churn", "shadow", "3")
-    assert churn.aliases("churn") == {"champion": 2, "shadow": 3}
+    assert churn.aliases("churn") == {"champion": 2, "previous": 1, "shadow": 3}
     assert churn.resolve("models:churn@champion").version == 2
     assert len(churn.history("churn")) == 1
     promote(churn, "churn", 3, by="bob")
     log = churn.history("churn")
     assert [(move.by, move.changed) for move in log] == [
         ("ann", {"champion": 1}),
-        ("somebody in MLflow", {"champion": 2, "shadow": 3}),
+        ("somebody in MLflow", {"champion": 2, "previous": 1, "shadow": 3}),
         ("bob", {"champion": 3, "previous": 2}),
     ]
     check_agreed(churn, client, "churn")
+
+
+def test_a_promotion_in_mlflow_can_be_rolled_back(churn: MlflowRegistry, client: Any) -> None:
+    client.set_registered_model_alias("churn", "champion", "2")
+    assert churn.resolve("models:churn@previous").version == 1
+    assert rollback(churn, "churn", by="bob", only_from=2).move is not None
+    assert churn.aliases("churn") == {"champion": 1, "previous": 2}
+    check_agreed(churn, client, "churn")
+
+
+def test_nothing_is_rolled_back_to_a_version_that_no_step_can_read(churn: MlflowRegistry, client: Any) -> None:
+    client.create_model_version("churn", "s3://elsewhere/model", await_creation_for=None)
+    client.set_registered_model_alias("churn", "champion", "4")
+    promote(churn, "churn", 2, by="me")
+    with pytest.raises(UnknownVersion, match="version 4 of churn was registered with MLflow itself"):
+        rollback(churn, "churn", by="me")
+    assert churn.aliases("churn") == {"champion": 2, "previous": 4}
 
 
 def test_an_alias_that_was_removed_in_mlflow_is_gone(churn: MlflowRegistry, client: Any) -> None:
@@ -479,7 +496,7 @@ def test_what_is_expected_is_compared_with_what_mlflow_says(churn: MlflowRegistr
     client.set_registered_model_alias("churn", "champion", "2")
     with pytest.raises(AliasMoved, match="points to version 2, and was expected to point to version 1"):
         churn.move("churn", {"champion": 3}, by="bob", expected={"champion": 1})
-    assert churn.aliases("churn") == {"champion": 2}
+    assert churn.aliases("churn") == {"champion": 2, "previous": 1}
     assert churn.move("churn", {"champion": 3}, by="bob", expected={"champion": 2})
     assert rollback(churn, "churn", by="bob", only_from=2).move is None
 
@@ -508,7 +525,7 @@ def test_a_version_that_was_registered_with_mlflow_itself_is_none_here(churn: Ml
     assert made.version == "4"
     assert [version.version for version in churn.versions("churn")] == [1, 2, 3]
     client.set_registered_model_alias("churn", "champion", "4")
-    assert churn.aliases("churn") == {"champion": 4}
+    assert churn.aliases("churn") == {"champion": 4, "previous": 1}
     for use in (
         lambda: churn.resolve("models:churn@champion"),
         lambda: churn.version("churn", 4),
@@ -807,9 +824,9 @@ def test_a_move_tag_that_is_no_move_leaves_the_log_to_hold(churn: MlflowRegistry
 def test_a_move_that_never_ended_holds_nobody_up(churn: MlflowRegistry, client: Any, value: str) -> None:
     client.set_registered_model_tag("churn", f"{MOVING_TAG}.0a1b2c3d", value)
     client.set_registered_model_alias("churn", "champion", "2")
-    assert churn.aliases("churn") == {"champion": 2}
+    assert churn.aliases("churn") == {"champion": 2, "previous": 1}
     churn.move("churn", {"challenger": 3}, by="me")
-    assert churn.aliases("churn") == {"challenger": 3, "champion": 2}
+    assert churn.aliases("churn") == {"challenger": 3, "champion": 2, "previous": 1}
     assert dict(client.get_registered_model("churn").tags) == {MOVE_TAG: "3"}
 
 
@@ -1064,4 +1081,4 @@ def test_a_move_that_is_under_way_is_one_for_ten_minutes(
     client.set_registered_model_alias("churn", "champion", "2")
     assert churn.aliases("churn") == {"champion": 1}
     monkeypatch.setattr(registry_module, "_PATIENCE", -1.0)
-    assert churn.aliases("churn") == {"champion": 2}
+    assert churn.aliases("churn") == {"champion": 2, "previous": 1}
