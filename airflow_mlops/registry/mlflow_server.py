@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,12 @@ _PATIENCE = {
 
 _GONE, _TAKEN, _INVALID = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"
 _DENIED = ("PERMISSION_DENIED", "UNAUTHENTICATED")
+_REFUSED_BY_DATABASE = "BAD_REQUEST"
+"""What MLflow calls a constraint that does not hold."""
+
+_COLLISIONS = 3
+"""Times that a request is sent again for that."""
+
 _PAGE = 200
 _SHOWN = 300
 _OTHER = "try again, and check the address of its connection"
@@ -102,11 +108,8 @@ class MlflowServer:
 
     def create_model(self, name: str) -> None:
         """Make a model, unless there is one."""
-        try:
-            with self._told():
-                self._client.create_registered_model(name)
-        except _TakenError:
-            pass
+        with suppress(_TakenError):
+            self._write(lambda: self._client.create_registered_model(name))
 
     def version(self, name: str, number: int) -> ServerVersion:
         """
@@ -160,8 +163,7 @@ class MlflowServer:
 
         :raises Missing: if there is no such version
         """
-        with self._told():
-            self._client.set_registered_model_alias(name, alias, str(number))
+        self._write(lambda: self._client.set_registered_model_alias(name, alias, str(number)))
 
     def delete_alias(self, name: str, alias: str) -> None:
         """
@@ -178,8 +180,7 @@ class MlflowServer:
 
         :raises Missing: if there is no such model
         """
-        with self._told():
-            self._client.set_registered_model_tag(name, tag, value)
+        self._write(lambda: self._client.set_registered_model_tag(name, tag, value))
 
     def delete_model_tag(self, name: str, tag: str) -> None:
         """
@@ -189,6 +190,21 @@ class MlflowServer:
         """
         with self._told():
             self._client.delete_registered_model_tag(name, tag)
+
+    def _write(self, ask: Callable[[], Any]) -> None:
+        """
+        Ask for what may be asked for by two at once. A server looks whether there is a row, and makes one: the second of two that do so is refused by
+        the database, and finds the row at the next try.
+        """
+        for _ in range(_COLLISIONS):
+            try:
+                with self._told():
+                    ask()
+                return
+            except _CollidedError:
+                continue
+        with self._told():
+            ask()
 
     def _all(self, ask: Callable[[str | None], Any]) -> list[Any]:
         """All pages of a search; one finds nothing, or something, and is never answered with what a search is not."""
@@ -220,12 +236,17 @@ class MlflowServer:
                 raise RegistryDenied(f"{message}; check the credentials of its connection") from error
             if code == _INVALID:
                 raise ArtifactError(message) from error
-            raise StoreFailed(f"{message}; try again") from error
+            failure = _CollidedError if code == _REFUSED_BY_DATABASE else StoreFailed
+            raise failure(f"{message}; try again") from error
         except Exception as error:
             # What MLflow's client makes of an answer that is none of MLflow's, such as the page of a proxy.
             raise StoreFailed(
                 f"the MLflow server at {self.uri}: its answer is none of MLflow's ({type(error).__name__}: {str(error)[:_SHOWN]}); {_OTHER}"
             ) from error
+
+
+class _CollidedError(StoreFailed):
+    """The server's database has refused a row."""
 
 
 class _TakenError(Exception):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from airflow_mlops.artifacts.errors import ArtifactError, NotFound, ReferenceRefused, StoreFailed
+from airflow_mlops.artifacts.errors import ArtifactError, DocumentInvalid, NotFound, ReferenceRefused, StoreFailed
 from airflow_mlops.registry.errors import RegistryBusy
 from airflow_mlops.registry.mlflow_server import Missing
 from airflow_mlops.registry.model import Described, ModelVersion
@@ -87,9 +87,11 @@ class MlflowVersions:
         for _ in tries():
             if (first := self._first(artifact.digest, deleted)) is not None:
                 own = copied is not None and first.tags[FOLDER_TAG] == copied.folder
+                if (found := self._living(first, deleted)) is None:
+                    continue
                 if copied is not None and not own:
                     self._discard(copied.folder)
-                return self._read(first), own
+                return found, own
             if copied is None:
                 copied = self._shelf.copy(artifact, local, 0)
                 self._write(copied, artifact, facts, by)
@@ -97,7 +99,8 @@ class MlflowVersions:
                 continue
             self._take_back(copied, artifact.digest, deleted)
             if (first := self._first(artifact.digest, deleted)) is not None and first.tags[FOLDER_TAG] == copied.folder:
-                return self._read(first), True
+                if (found := self._living(first, deleted)) is not None:
+                    return found, True
         raise RegistryBusy(f"others registered versions of {self._name} at every try; try again")
 
     def read(self, number: int) -> ModelVersion | None:
@@ -119,7 +122,8 @@ class MlflowVersions:
             if version.number not in gone:
                 firsts.setdefault(version.tags[DIGEST_TAG], version)
         by_number = {version.number: version for version in firsts.values()}
-        return read_all(self._store, lambda number: self._read(by_number[number]), sorted(by_number))
+        read = read_all(self._store, lambda number: self._living(by_number[number], deleted), sorted(by_number))
+        return [version for version in read if version is not None]
 
     def numbers(self) -> list[int]:
         """Numbers of all versions of ours that MLflow has."""
@@ -210,6 +214,15 @@ class MlflowVersions:
         for found in own:
             if first is None or found.number != first.number:
                 self._server.delete_version(self._name, found.number)
+
+    def _living(self, found: ServerVersion, deleted: Deleted) -> ModelVersion | None:
+        """A version; ``None`` if it was deleted while it was read."""
+        try:
+            return self._read(found)
+        except DocumentInvalid:
+            if found.number in deleted():
+                return None
+            raise
 
     def _read(self, found: ServerVersion) -> ModelVersion:
         folder = found.tags[FOLDER_TAG]

@@ -28,7 +28,9 @@ def test_another_part_than_the_required_one_still_skips(monkeypatch: pytest.Monk
 
 def test_a_misspelt_requirement_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLOPS_REQUIRE", "docker,dockre")
-    with pytest.raises(ValueError, match="names dockre; expected some of airflow, browser, docker, kubernetes, mlflow, s3"):
+    with pytest.raises(
+        ValueError, match="names dockre; expected some of airflow, browser, docker, kubernetes, mlflow, s3"
+    ):
         required_parts()
 
 
