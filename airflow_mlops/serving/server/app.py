@@ -55,7 +55,7 @@ def create_app(service: Service, give_up: Callable[[], None]) -> ASGIApp:
         service.places.close()
 
     # No pages of documentation: they would load scripts from elsewhere.
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _not_found)
     _add_server_routes(app, service)

@@ -50,6 +50,12 @@ class _Bounded(H11Protocol):
         else:
             self._forget_head()
 
+    def on_response_complete(self) -> None:
+        """See uvicorn, which may have got the begin of the next head together with the request that it has answered."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0] and not self.transport.is_closing():
+            self._await_head()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
         self._forget_head()

@@ -177,6 +177,8 @@ class Bodies:
                 if infers:
                     await self._read(receive, chunks, length)
             except Refused as refused:
+                self.memory.give(sum(map(len, chunks)))
+                chunks.clear()
                 await _refuse(refused, receive, send)
                 return
             scope["mlops_body_size"] = sum(map(len, chunks))

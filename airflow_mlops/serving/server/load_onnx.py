@@ -45,6 +45,7 @@ class OnnxModel:
     def __init__(self, session: Any, where: Path, invalid: type[Exception]) -> None:
         self._session = session
         self._invalid = invalid
+        self._lengths = {one.name: one.shape for one in session.get_inputs()}
         self.inputs = tuple(_spec(one, where, "input") for one in session.get_inputs())
         self.outputs = tuple(_spec(one, where, "output") for one in session.get_outputs())
 
@@ -54,10 +55,22 @@ class OnnxModel:
         names = wanted(self.outputs, request)
         try:
             results = self._session.run(names, dict(request.inputs))
-        except self._invalid as error:
-            # Lengths that the graph ties to each other but does not fix.
-            raise RequestInvalid(f"the model does not take these inputs together: {first_line(error)}") from error
+        except Exception as error:
+            # Exporters give lengths the same name that need not be the same, so that their names alone prove nothing.
+            if isinstance(error, self._invalid) or not self._is_tied(request.inputs):
+                message = f"the model does not take these inputs together: {first_line(error)}"
+                raise RequestInvalid(message) from error
+            raise
         return {name: _array(result) for name, result in zip(names, results, strict=True)}
+
+    def _is_tied(self, inputs: Mapping[str, Array]) -> bool:
+        """Whether lengths that have one name in the graph are the same."""
+        found: dict[str, int] = {}
+        for name, names in self._lengths.items():
+            for label, length in zip(names, inputs[name].shape, strict=True):
+                if isinstance(label, str) and found.setdefault(label, length) != length:
+                    return False
+        return True
 
 
 def _spec(found: Any, where: Path, side: str) -> TensorSpec:
