@@ -325,3 +325,76 @@ class TestMlflowFolder:
         (tmp_path / "MLmodel").write_text(text)
         with pytest.raises(ModelRefused, match="MLmodel"):
             load(settings_of(tmp_path))
+
+
+FROM_CODE = """
+import mlflow
+
+class Doubles(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input["a"] * 2
+
+mlflow.models.set_model(Doubles())
+"""
+
+
+@pytest.fixture
+def mlflow_pyfunc(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``mlflow.pyfunc``; what loading a model sets in the environment is set back."""
+    for name in ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "MLFLOW_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "true")
+    return pytest.importorskip(
+        "mlflow.pyfunc", reason="makes and loads MLflow's models; run: pip install mlflow-skinny"
+    )
+
+
+class TestPyfunc:
+    def test_a_model_that_is_code_is_given_columns(self, mlflow_pyfunc: Any, tmp_path: Path) -> None:
+        from mlflow.models import ModelSignature
+        from mlflow.types.schema import ColSpec, Schema
+
+        (tmp_path / "code.py").write_text(FROM_CODE)
+        takes = Schema([ColSpec("double", "a"), ColSpec("string", "b", required=False)])
+        signature = ModelSignature(inputs=takes, outputs=Schema([ColSpec("double")]))
+        folder = tmp_path / "model"
+        mlflow_pyfunc.save_model(
+            folder, python_model=str(tmp_path / "code.py"), signature=signature, pip_requirements=[]
+        )
+        model = load(settings_of(folder, formats=("pyfunc",)))
+        assert [(one.name, one.datatypes, one.optional) for one in model.inputs] == [
+            ("a", ("FP64",), False),
+            ("b", ("BYTES",), True),
+        ]
+        for rows in (np.array([1.0, 2.0]), np.array([[1.0], [2.0]])):
+            assert model.predict(request_of(a=rows))["predict"].tolist() == [2.0, 4.0]
+        for wrong in (request_of(b=[1.0]), request_of("FP32", a=[1.0]), request_of(a=[1.0], c=[1.0])):
+            with pytest.raises(RequestInvalid):
+                model.predict(wrong)
+
+    def test_pickles_in_it_are_refused_unless_they_are_allowed_too(self, mlflow_pyfunc: Any, tmp_path: Path) -> None:
+        from mlflow.models import ModelSignature
+        from mlflow.types.schema import Schema, TensorSpec
+
+        class Sums(mlflow_pyfunc.PythonModel):  # type: ignore[misc]
+            def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+                return model_input.sum(axis=1)
+
+        takes = Schema([TensorSpec(np.dtype("float32"), (-1, 2))])
+        signature = ModelSignature(inputs=takes, outputs=Schema([TensorSpec(np.dtype("float32"), (-1,))]))
+        folder = tmp_path / "model"
+        mlflow_pyfunc.save_model(folder, python_model=Sums(), signature=signature, pip_requirements=[])
+        with pytest.raises(ModelRefused, match="pickle is disallowed"):
+            load(settings_of(folder, formats=("pyfunc",)))
+        model = load(settings_of(folder, formats=("pyfunc", "pickle")))
+        assert model.predict(request_of("FP32", input=np.ones((3, 2), np.float32)))["predict"].tolist() == [2.0] * 3
+        with pytest.raises(RequestInvalid, match="has the shape"):
+            model.predict(request_of("FP32", input=np.ones((3, 3), np.float32)))
+
+    def test_without_mlflow_the_error_says_what_to_install(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_pyfunc: Any
+    ) -> None:
+        (tmp_path / "MLmodel").write_text("flavors: {python_function: {loader_module: os}}\n")
+        for name in ("mlflow", "mlflow.pyfunc"):
+            monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(PackageMissing, match="install mlflow"):
+            load(settings_of(tmp_path, formats=("pyfunc",)))

@@ -113,6 +113,7 @@ def load_pyfunc(folder: Path, *, allow_pickle: bool) -> PyfuncModel:
     :param allow_pickle: whether MLflow may unpickle what is in it
     :raises ModelRefused: if it cannot be loaded, or takes or gives what the protocol does not have
     """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # MLflow's own default is to unpickle.
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "true" if allow_pickle else "false"
     try:
