@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from airflow_mlops.serving.server.errors import SettingsInvalid
-from airflow_mlops.serving.server.settings import Settings
+from airflow_mlops.serving.server.settings import _READERS, Settings
+from tests.parts.images import ROOT
 
 GOOD = {
     "MLOPS_SERVE_MODEL": "/model/model.onnx",
@@ -65,3 +67,10 @@ def test_a_value_that_is_none_is_refused(name: str, value: str) -> None:
         Settings.from_environment(GOOD | {f"MLOPS_SERVE_{name}": value})
     assert "expected" in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_the_page_lists_all_of_them() -> None:
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    table = text.split("| variable |")[1].split("\n\n")[0]
+    first_cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {name for cell in first_cells for name in re.findall("`([A-Z_]+)`", cell)} == set(_READERS)
