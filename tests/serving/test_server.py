@@ -345,3 +345,12 @@ class TestEnd:
         finally:
             process.terminate()
             assert process.wait(PATIENCE) == 0
+
+    def test_it_can_be_ended_while_the_model_is_loaded(self, tmp_path: Path) -> None:
+        model = pickled(LoadsLate(tmp_path / "never"), tmp_path / "model.pkl")
+        port = free_port()
+        process = subprocess.Popen(COMMAND, env=server_environment(model, port, formats="pickle"))
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            until(lambda: _status(client, "/v2/health/live") == 200)
+        process.terminate()
+        assert process.wait(PATIENCE) == 0

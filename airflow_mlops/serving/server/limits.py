@@ -170,6 +170,7 @@ class Bodies:
         headers = dict(scope["headers"])
         infers = scope["method"] == "POST" and scope["path"].endswith("/infer")
         chunks: list[bytes] = []
+        size = 0
         try:
             try:
                 self._admit(scope["path"], infers, headers)
@@ -181,10 +182,13 @@ class Bodies:
                 chunks.clear()
                 await _refuse(refused, receive, send)
                 return
-            scope["mlops_body_size"] = sum(map(len, chunks))
-            await self._app(scope, _replayed(b"".join(chunks), receive), send)
+            body = b"".join(chunks)
+            size = len(body)
+            chunks.clear()  # half of the memory, for as long as the model takes
+            scope["mlops_body_size"] = size
+            await self._app(scope, _replayed(body, receive), send)
         finally:
-            self.memory.give(sum(map(len, chunks)))
+            self.memory.give(size + sum(map(len, chunks)))
 
     async def _read(self, receive: Receive, chunks: list[bytes], length: int | None) -> None:
         size = 0

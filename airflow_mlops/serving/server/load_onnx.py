@@ -32,6 +32,7 @@ _TYPES = {
     "double": "FP64",
     "string": "BYTES",
 }
+_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _TENSOR = re.compile(r"tensor\((\w+)\)")
 _ROWS_OF_LABELS = re.compile(r"seq\(map\((?:int64|string),tensor\(float\)\)\)")
 """What converters of scikit-learn make of probabilities unless they are told not to: for each row a mapping from labels to numbers."""
@@ -107,6 +108,8 @@ def load_onnx(path: Path, *, in_folder: bool, threads: int) -> OnnxModel:
     except ImportError as error:
         raise PackageMissing(f"{path} is an ONNX model; install onnxruntime to serve it: {error}") from error
 
+    # Not all that are built in: one of them would ask a service of Azure.
+    providers = [one for one in _PROVIDERS if one in onnxruntime.get_available_providers()]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -119,7 +122,7 @@ def load_onnx(path: Path, *, in_folder: bool, threads: int) -> OnnxModel:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", nothing)
             source = path.read_bytes()
         try:
-            session = onnxruntime.InferenceSession(source, options, providers=onnxruntime.get_available_providers())
+            session = onnxruntime.InferenceSession(source, options, providers=providers)
         except Exception as error:  # an exception class for each status, without one of their own above them
             raise ModelRefused(
                 f"{path} cannot be loaded by ONNX Runtime {onnxruntime.__version__}: {first_line(error)}"
