@@ -3,7 +3,8 @@
 Requests a second of the model server, and how long one takes: keep-alive clients on the loopback interface, the same pipeline (StandardScaler and
 LogisticRegression on iris) by skops and by ONNX.
 
-The clients are one process that sends bytes that were made before and reads just enough of the answers.
+CPU ms are those that the server's process takes for a request, which says more than requests a second where something else runs beside it. The
+clients are one process that sends bytes that were made before and reads just enough of the answers.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def main() -> None:
             "skops": (iris_skops(folder / "model.skops"), "FP64", "input", "predict"),
             "onnx": (iris_onnx(folder / "model.onnx", options={"zipmap": False}), "FP32", "X", "label"),
         }
-        print("model  log  rows clients    req/s   p50 ms   p99 ms   RSS MB")
+        print("model  log  rows clients    req/s   p50 ms   p99 ms  CPU ms   RSS MB")
         for name, (model, datatype, given, output) in models.items():
             for log in ("on", "off"):
                 with running_server(model, folder / "log", access_log=log) as server:
@@ -77,12 +78,16 @@ def main() -> None:
                     for rows, clients in ((1, 16), (1, 1), (1000, 1)):
                         request = request_of(rows, datatype, given, output)
                         asyncio.run(load(server.port, request, clients, options.seconds / 4))  # warm
+                        before = process.cpu_times()
                         seconds = asyncio.run(load(server.port, request, clients, options.seconds))
+                        after = process.cpu_times()
+                        busy = after.user + after.system - before.user - before.system
                         cuts = statistics.quantiles(seconds, n=100)
                         memory = process.memory_info().rss / 1e6
                         print(
                             f"{name:6} {log:4} {rows:4} {clients:7} {len(seconds) / options.seconds:8.0f} "
-                            f"{cuts[49] * 1000:8.2f} {cuts[98] * 1000:8.2f} {memory:8.0f}",
+                            f"{cuts[49] * 1000:8.2f} {cuts[98] * 1000:8.2f} "
+                            f"{busy / len(seconds) * 1000:7.2f} {memory:8.0f}",
                             flush=True,
                         )
 

@@ -77,7 +77,7 @@ class Settings:
     queue: int = 64
     threads: int = 1
     body_limit: int = _BODY_LIMIT
-    body_memory: int = 0
+    body_memory: int = 8 * _BODY_LIMIT
     connections: int = 1024
     head_seconds: float = 10.0
     body_seconds: float = 10.0
