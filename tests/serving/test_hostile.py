@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 MEBI = 1 << 20
 INFER = "/v2/models/iris/infer"
 ROW = json.dumps({"inputs": [tensor([[6.0, 3.0, 5.0, 2.0]])], "outputs": [{"name": "predict"}]}).encode()
-SPARE = 40 * MEBI
+SPARE = 80 * MEBI
 """What the memory of the server may grow by while it refuses something. Its own garbage and that of a body of a mebibyte is below it."""
 
 

@@ -231,6 +231,7 @@ class TestLogAndMetrics:
     def test_a_request_is_one_line_of_json(self, server: ModelServer) -> None:
         headers = {"x-request-id": "line-1"}
         server.client.post("/v2/models/iris/infer?a=%0a", json={"inputs": [tensor(FLOWERS)]}, headers=headers)
+        until(lambda: '"line-1"' in server.log.read_text())  # it is written when the answer is out
         (line,) = [line for line in server.log.read_text().splitlines() if '"line-1"' in line]
         found = json.loads(line)
         assert found["bytes_in"] > 50 < found["bytes_out"]
