@@ -3,17 +3,34 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from tests.parts.model_server import ModelServer, held, iris_skops, running_server
 
-for package in ("fastapi", "h11", "orjson", "prometheus_client", "sklearn", "skops", "uvicorn"):
-    pytest.importorskip(
-        package, reason="needed by the model server or its models; run: pip install '.[serving]' scikit-learn skops"
-    )
+MISSING = [
+    name
+    for name in ("fastapi", "h11", "orjson", "prometheus_client", "sklearn", "skops", "uvicorn")
+    if importlib.util.find_spec(name) is None
+]
+"""What is not here of what every test module of this folder imports, by itself or by the server."""
+
+
+class _Skipped(pytest.Module):
+    def collect(self) -> NoReturn:
+        pytest.skip(
+            f"the model server needs {', '.join(MISSING)}; run: pip install '.[serving]' scikit-learn skops",
+            allow_module_level=True,
+        )
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Skip the modules of this folder, with the reason, where something is missing."""
+    return _Skipped.from_parent(parent, path=module_path) if MISSING else None
 
 
 @pytest.fixture(scope="session")
