@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_mlops.serving.server.errors import ModelFailed, Refused, RequestInvalid
-from airflow_mlops.serving.server.protocol import DTYPES, InferRequest, datatype_of, parse_request, write_answer
+from airflow_mlops.serving.server.protocol import (
+    DTYPES,
+    MAX_PARTS,
+    InferRequest,
+    datatype_of,
+    parse_request,
+    write_answer,
+)
 
 RANGES = {name: (int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for name, kind in DTYPES.items() if "INT" in name}
 WIDTHS = {"FP16": 16, "FP32": 32, "FP64": 64}
@@ -193,6 +200,15 @@ def test_json_nested_100000_levels_deep_is_refused() -> None:
     for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
         with pytest.raises(RequestInvalid, match="not JSON that can be read"):
             parse_request(opening * 100_000 + b"1" + closing * 100_000)
+
+
+@pytest.mark.parametrize("part", [b"[]", b"{}", b"[0]"])
+def test_millions_of_empty_parts_are_refused_before_they_are_made(part: bytes) -> None:
+    body = b'{"inputs":[' + b",".join([part] * MAX_PARTS) + b"]}"
+    with pytest.raises(RequestInvalid, match="send the data of a tensor as one flat list"):
+        parse_request(body)
+    rows = [[1.0]] * (MAX_PARTS - 10)
+    assert parsed(rows, "FP64", [len(rows), 1]).shape == (len(rows), 1)
 
 
 def test_text_of_an_answer_is_text_whatever_numpy_makes_of_it() -> None:

@@ -42,6 +42,8 @@ NUMBERS = tuple(name for name in DTYPES if name != "BYTES")
 MAX_RANK = 8
 MAX_TENSORS = 4096
 """Inputs of a request: there are models with a thousand columns."""
+MAX_PARTS = 200_000
+"""Lists and objects of a request. Millions of empty ones fit into a body, and Python's garbage collector would look at them for seconds."""
 MAX_NAME = 512
 """Characters of the name of a tensor."""
 
@@ -122,6 +124,10 @@ def parse_request(body: bytes) -> InferRequest:
 
     :raises RequestInvalid: saying what is wrong with it
     """
+    if body.count(b"[") + body.count(b"{") > MAX_PARTS:
+        raise RequestInvalid(
+            f"the body has more than {MAX_PARTS} lists and objects; send the data of a tensor as one flat list"
+        )
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
