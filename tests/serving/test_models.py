@@ -21,6 +21,8 @@ from airflow_mlops.serving.server.protocol import InferRequest
 from airflow_mlops.serving.server.settings import Settings
 from tests.parts.model_server import iris, iris_onnx
 
+pytestmark = pytest.mark.slow
+
 FLOWER = [6.0, 3.0, 5.0, 2.0]
 ROWS = np.array([[5.1, 3.5, 1.4, 0.2], FLOWER])
 
