@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_KIND = "AIRFLOW__MLOPS__MODEL_REGISTRY"
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 _NEWEST = 20
 _MAX_METRICS = 6
@@ -224,10 +223,10 @@ def _registry(store: str | None, deployment: bool) -> tuple[ModelRegistry, str]:
                 f"nothing has run yet in the deployment whose store is {opened.url}; is AIRFLOW_HOME set?"
             )
         return _opened(opened, instance)
-    from airflow_mlops.cli.session import STORE, open_store, own_instance, run_settings
+    from airflow_mlops.cli.session import PREFIX, STORE, open_store, own_instance, run_settings
 
     opened = open_store(run_settings(store)[STORE])
-    if os.environ.get(_KIND, "files") != "files":
+    if os.environ.get(f"{PREFIX}MODEL_REGISTRY", "files") != "files":
         return _opened(opened, own_instance())
     from airflow_mlops.registry import FileRegistry
 

@@ -17,7 +17,6 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow_mlops.operators.base import checked
 from airflow_mlops.operators.failures import BadStep, InfrastructureFailure, Rejected, Unanswered
 from airflow_mlops.operators.model_inputs import compared_with, models_read, with_optional_models
-from airflow_mlops.operators.preparation import wires_of
 from airflow_mlops.operators.references import ReferenceOperator, run_inner
 from airflow_mlops.operators.version_compat import deferral_failed
 from airflow_mlops.spec.gates import PARAMS
@@ -248,18 +247,9 @@ class ApproveOperator(ReferenceOperator):
         return [Numbers(name, values[name]) for name in (*measured, *registered)]
 
     def _condition(self) -> Condition | None:
-        from airflow_mlops.spec.cel_tree import ConditionError
-        from airflow_mlops.spec.conditions import parse
+        from airflow_mlops.operators.measures import parsed
 
-        if self.when is None:
-            return None
-        names = frozenset((*wires_of(self), PARAMS))
-        try:
-            return parse(self.when, names)
-        except ConditionError as error:
-            raise BadStep(
-                f"step '{self.task_id}': 'when' is no condition, column {error.column}: {error}; it may speak of {', '.join(sorted(names))}"
-            ) from error
+        return parsed(self, [self.when], "'when' is no condition")[0] if self.when is not None else None
 
 
 def _thing(name: str, artifact: Artifact, attempt: Attempt) -> Thing:

@@ -107,15 +107,8 @@ class GateOperator(ReferenceOperator):
         raise GateClosed(message)
 
     def _conditions(self) -> list[Condition]:
-        from airflow_mlops.spec.cel_tree import ConditionError
-        from airflow_mlops.spec.conditions import parse
+        from airflow_mlops.operators.measures import parsed
 
         if not self.require:
             raise BadStep(f"step '{self.task_id}' requires nothing; expected require=['m.accuracy >= 0.93']")
-        names = frozenset((*wires_of(self), PARAMS))
-        try:
-            return [parse(text, names) for text in self.require]
-        except ConditionError as error:
-            raise BadStep(
-                f"step '{self.task_id}': a condition is none, column {error.column}: {error}; it may speak of {', '.join(sorted(names))}"
-            ) from error
+        return parsed(self, self.require, "a condition is none")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -90,11 +91,13 @@ def resolve_inputs(inputs: Mapping[str, Any], *, ti: Any, attempt: Attempt) -> R
     references: dict[str, StepReference | None] = {}
     arguments = {name: normalise_input(name, value) for name, value in inputs.items()}
     skipped = _without_result(arguments.values(), ti)
+    # Opened by the first registered model: it may be a server's, with a connection to be looked up.
+    registry = functools.cache(functools.partial(registry_of, attempt))
     for name, argument in arguments.items():
         if argument.stage == "none":
             resolved.unstaged.add(name)
         if (model := model_reference(argument.source)) is not None:
-            found = registered(name, model, registry_of(attempt), optional=argument.optional)
+            found = registered(name, model, registry(), optional=argument.optional)
             resolved.artifacts.update({name: found} if found is not None else {})
             continue
         task_id, output, document = _look_up(name, argument.source, ti)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_mlops.artifacts import Artifact, ArtifactError, NotFound, StepReference
 from airflow_mlops.artifacts.metrics import fetch_metrics
+from airflow_mlops.artifacts.shapes import is_number
 from airflow_mlops.operators.failures import StepFailure
 from airflow_mlops.operators.mlflow_connection import URI, MlflowAddress, mlflow_address
 from airflow_mlops.spec.templates import as_text
@@ -289,9 +290,9 @@ class _Tracking:
         return {"mlflow.parentRunId": parent.run, "mlops.step": self._step(), "mlops.generation": self._generation()}
 
     def _step(self) -> str:
-        """The step and its iteration, in letters that a search takes."""
+        """The step and its iteration as the store spells them, in letters that a search takes."""
         place = self._identity.place
-        return place.step_key.removeprefix(f"{place.run_key}/").replace("'", "")
+        return place.step_key.removeprefix(f"{place.run_key}/")
 
     def _generation(self) -> str:
         return f"{self._identity.generation}.{self._identity.incarnation}"
@@ -311,7 +312,7 @@ class _Tracking:
                 continue
             prefix = f"{name}/" if several else ""
             for key, value in artifact.metadata.items():
-                if _is_number(value):
+                if is_number(value) and math.isfinite(value):
                     yield Metric(f"{prefix}{key}", float(value), moment)
             for key, step, value in self._points(artifact):
                 yield Metric(f"{prefix}{key}", value, moment, step)
@@ -351,10 +352,6 @@ def _artifacts(made: StepReference) -> Iterator[tuple[str, str]]:
     for name, value in made.parameters.items():
         yield f"mlops.output.{name}", as_text(value)
     yield "mlops.manifest", made.manifest
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _now() -> int:

@@ -124,12 +124,13 @@ class MlflowRegistry:
         """The version that a reference means now."""
         if not isinstance(reference, ModelReference):
             reference = ModelReference.parse(reference)
+        if reference.alias is None:
+            return self.version(reference.name, check_number(reference.version))
         versions, log = self._of(reference.name)
         state = self._state(reference.name, log)
-        number = reference.version
-        if reference.alias is not None and (number := state.aliases.get(reference.alias)) is None:
+        if (number := state.aliases.get(reference.alias)) is None:
             raise unknown_alias(reference.name, reference.alias, state.aliases)
-        return self._living(reference.name, check_number(number), versions, state.last)
+        return self._living(reference.name, number, versions, state.last)
 
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions that are not deleted; reads the record of each."""
