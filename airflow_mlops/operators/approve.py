@@ -247,7 +247,7 @@ class ApproveOperator(ReferenceOperator):
         return [Numbers(name, values[name]) for name in (*measured, *registered)]
 
     def _condition(self) -> Condition | None:
-        from airflow_mlops.operators.measures import parsed
+        from airflow_mlops.operators.conditional import parsed
 
         return parsed(self, [self.when], "'when' is no condition")[0] if self.when is not None else None
 

@@ -107,7 +107,7 @@ class GateOperator(ReferenceOperator):
         raise GateClosed(message)
 
     def _conditions(self) -> list[Condition]:
-        from airflow_mlops.operators.measures import parsed
+        from airflow_mlops.operators.conditional import parsed
 
         if not self.require:
             raise BadStep(f"step '{self.task_id}' requires nothing; expected require=['m.accuracy >= 0.93']")

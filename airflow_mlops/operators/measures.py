@@ -3,41 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.artifacts import ArtifactError, parse_metrics
 from airflow_mlops.artifacts.metrics import MAX_METRICS
 from airflow_mlops.operators.failures import BadStep
 from airflow_mlops.operators.models import METRICS
-from airflow_mlops.operators.preparation import wires_of
 from airflow_mlops.operators.staging import local_copy
-from airflow_mlops.spec.gates import PARAMS
 
 if TYPE_CHECKING:
     from airflow_mlops.artifacts import Artifact
     from airflow_mlops.operators.attempt import Attempt
-    from airflow_mlops.operators.base import StepOperator
-    from airflow_mlops.spec.conditions import Condition
-
-
-def parsed(operator: StepOperator, texts: Sequence[str], complaint: str) -> list[Condition]:
-    """
-    Conditions of a step over its inputs and ``params``.
-
-    :param complaint: what is said of one that is none
-    :raises BadStep: if one is none
-    """
-    from airflow_mlops.spec.cel_tree import ConditionError
-    from airflow_mlops.spec.conditions import parse
-
-    names = frozenset((*wires_of(operator), PARAMS))
-    try:
-        return [parse(text, names) for text in texts]
-    except ConditionError as error:
-        raise BadStep(
-            f"step '{operator.task_id}': {complaint}, column {error.column}: {error}; it may speak of {', '.join(sorted(names))}"
-        ) from error
 
 
 def values_of(attempt: Attempt, names: Collection[str]) -> dict[str, Any]:
